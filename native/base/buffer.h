@@ -1,0 +1,73 @@
+// Pooled, 4 KiB-aligned, reference-counted payload buffers. One pool per event loop, one thread: counts are not atomic.
+// A buffer is the iovec of WAL writes and of sends at once, so nothing may write into it after it was filled.
+// Invariant: capacity is a power of two from 4 KiB to 4 MiB; the pool returns memory of exactly that size class.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace curve::base {
+
+class BufferPool;
+
+// Shared handle. Copy raises the count; the last one gives the memory back to its pool. May be empty.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(const Buffer& other) : block_(other.block_) {
+    if (block_) ++block_->references;
+  }
+  Buffer(Buffer&& other) noexcept : block_(std::exchange(other.block_, nullptr)) {}
+  Buffer& operator=(Buffer other) noexcept {
+    std::swap(block_, other.block_);
+    return *this;
+  }
+  ~Buffer() {
+    if (block_ && --block_->references == 0) release();
+  }
+  explicit operator bool() const { return block_ != nullptr; }
+  std::byte* data() const { return block_->data; }
+  size_t size() const { return block_ ? block_->size : 0; }          // bytes in use
+  size_t capacity() const { return block_ ? block_->capacity : 0; }  // bytes
+  void resize(size_t bytes) { block_->size = bytes; }                // <= capacity; does not clear
+  std::span<std::byte> span() const { return {data(), size()}; }
+  std::span<const std::byte> bytes() const { return block_ ? std::span<const std::byte>(data(), size()) : std::span<const std::byte>(); }
+
+ private:
+  friend class BufferPool;
+  struct Block {
+    BufferPool* pool;
+    std::byte* data;
+    size_t size;
+    size_t capacity;
+    uint32_t references;
+  };
+  explicit Buffer(Block* block) : block_(block) {}
+  void release();
+  Block* block_ = nullptr;
+};
+
+class BufferPool {
+ public:
+  // Keeps at most `cached_bytes_max` of free memory; more goes back to the system.
+  explicit BufferPool(size_t cached_bytes_max = 256u << 20);
+  ~BufferPool();  // Invariant: every Buffer of this pool is gone
+  BufferPool(const BufferPool&) = delete;
+  BufferPool& operator=(const BufferPool&) = delete;
+  // size() == bytes, capacity >= bytes, contents undefined. bytes in 1..4 MiB. Aborts when the system has no memory.
+  Buffer take(size_t bytes);
+  size_t used_bytes() const { return used_bytes_; }
+
+ private:
+  friend class Buffer;
+  void give_back(Buffer::Block* block);
+  std::vector<Buffer::Block*> free_[11];  // by size class
+  size_t cached_bytes_ = 0, cached_bytes_max_, used_bytes_ = 0;
+};
+
+inline void Buffer::release() { block_->pool->give_back(block_); }
+
+}  // namespace curve::base
