@@ -1,0 +1,58 @@
+# How a directory of native/ declares what it builds. DEPS are short names of our own libraries (`base`
+# means curve_base) or targets with a namespace (PkgConfig::URING, Threads::Threads).
+
+# Adds a directory if its owner has written a CMakeLists.txt.
+function(curve_add_directory directory)
+  if(EXISTS "${CMAKE_SOURCE_DIR}/${directory}/CMakeLists.txt")
+    add_subdirectory(${directory})
+  endif()
+endfunction()
+
+function(_curve_link target visibility)
+  foreach(dependency IN LISTS ARGN)
+    if(dependency MATCHES "^curve_" OR NOT dependency MATCHES "^[a-z][a-z0-9_]*$")
+      target_link_libraries(${target} ${visibility} ${dependency})
+    else()
+      target_link_libraries(${target} ${visibility} curve_${dependency})
+    endif()
+  endforeach()
+endfunction()
+
+# curve_library(name SOURCES a.cc ... DEPS base ...): static library curve_<name>; without SOURCES a header library.
+function(curve_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  if(ARG_SOURCES)
+    add_library(curve_${name} STATIC ${ARG_SOURCES})
+    target_compile_options(curve_${name} PRIVATE ${CURVE_WARNINGS})
+    set(visibility PUBLIC)
+  else()
+    add_library(curve_${name} INTERFACE)
+    set(visibility INTERFACE)
+  endif()
+  target_include_directories(curve_${name} ${visibility} "${CMAKE_SOURCE_DIR}")
+  _curve_link(curve_${name} ${visibility} ${ARG_DEPS})
+endfunction()
+
+# curve_executable(name SOURCES ... DEPS ...): a program; it picks the io implementation (io_uring or io_sim) in DEPS.
+function(curve_executable name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_include_directories(${name} PRIVATE "${CMAKE_SOURCE_DIR}")
+  target_compile_options(${name} PRIVATE ${CURVE_WARNINGS})
+  _curve_link(${name} PRIVATE ${ARG_DEPS} Threads::Threads)
+endfunction()
+
+# curve_test(name SOURCES ... DEPS ... [TIMEOUT seconds]): a GoogleTest program, each of its tests known to ctest.
+# Nothing happens where tests are not built, so that callers need no condition.
+function(curve_test name)
+  if(NOT CURVE_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  curve_executable(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS} GTest::gtest_main)
+  gtest_discover_tests(${name} TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST
+                       WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}" PROPERTIES TIMEOUT ${ARG_TIMEOUT})
+endfunction()

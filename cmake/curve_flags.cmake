@@ -1,0 +1,45 @@
+# Compiler flags of every native target: build type, warnings, instruction set, sanitizers, ccache.
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "Build type" FORCE)
+endif()
+
+if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  find_program(CCACHE_PROGRAM ccache)
+  if(CCACHE_PROGRAM)
+    set(CMAKE_C_COMPILER_LAUNCHER "${CCACHE_PROGRAM}")
+    set(CMAKE_CXX_COMPILER_LAUNCHER "${CCACHE_PROGRAM}")
+  endif()
+endif()
+
+# Assertions stay on in every build: a broken invariant stops the process (no -DNDEBUG).
+foreach(language IN ITEMS C CXX)
+  set(CMAKE_${language}_FLAGS_RELWITHDEBINFO "-O2 -g")
+  set(CMAKE_${language}_FLAGS_RELEASE "-O2")
+  set(CMAKE_${language}_FLAGS_DEBUG "-O0 -g")
+endforeach()
+
+add_compile_options(-fno-omit-frame-pointer)
+# Only the baseline that every x86-64 server of the last decade has; faster paths (CRC32C) are chosen at run time.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+  add_compile_options(-march=x86-64-v2)
+endif()
+
+# Warnings of our own targets; curve_library() and its like add them, generated code is left alone.
+set(CURVE_WARNINGS -Wall -Wextra)
+if(CURVE_WERROR)
+  list(APPEND CURVE_WARNINGS -Werror)
+endif()
+
+if(CURVE_SANITIZE)
+  add_compile_options(-fsanitize=${CURVE_SANITIZE} -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${CURVE_SANITIZE})
+  add_compile_definitions(CURVE_SANITIZED=1)
+endif()
+
+# Static libraries are linked as one group: libraries above the io seam leave its symbols unresolved, and the
+# implementation (curve_io_uring or curve_io_sim) may stand anywhere on the link line.
+set(CMAKE_CXX_LINK_EXECUTABLE
+    "<CMAKE_CXX_COMPILER> <FLAGS> <CMAKE_CXX_LINK_FLAGS> <LINK_FLAGS> <OBJECTS> -o <TARGET> -Wl,--start-group <LINK_LIBRARIES> -Wl,--end-group")
+set(CMAKE_CXX_CREATE_SHARED_MODULE
+    "<CMAKE_CXX_COMPILER> <CMAKE_SHARED_LIBRARY_CXX_FLAGS> <LANGUAGE_COMPILE_FLAGS> <LINK_FLAGS> <CMAKE_SHARED_LIBRARY_CREATE_CXX_FLAGS> <SONAME_FLAG><TARGET_SONAME> -o <TARGET> <OBJECTS> -Wl,--start-group <LINK_LIBRARIES> -Wl,--end-group")
