@@ -1,0 +1,117 @@
+// Values that go in and out of the consensus core. Plain data; no I/O, no clock.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "native/base/types.h"
+
+namespace curve::raft {
+
+enum class MemberRole : uint8_t { kVoter = 0, kLearner = 1 };
+struct Member {
+  StoreId store;
+  MemberRole role = MemberRole::kVoter;
+  bool operator==(const Member&) const = default;
+};
+
+// Who replicates a group. Invariant: stores are distinct; one change at a time (Ongaro's thesis 4.1).
+struct Config {
+  std::array<Member, kReplicasMax> members{};
+  uint8_t count = 0;
+  StoreId preferred;  // should lead when it can; a wish, not a rule
+  bool operator==(const Config&) const = default;
+};
+
+enum class EntryType : uint8_t {
+  kNoop = 0,    // first entry of a leader's term
+  kConfig = 1,  // head: encoded Config (the layer above encodes; see Group::propose_config)
+  kData = 2,    // for the state machine
+};
+
+// What the core knows of an entry. `place` is opaque to the core (the layer above says where the content is).
+struct LogSlot {
+  Term term = 0;
+  uint64_t place = 0;
+  uint32_t bytes = 0;  // head + payload, for flow control
+  EntryType type = EntryType::kData;
+};
+
+struct EntryMeta {
+  Index index = 0;
+  Term term = 0;
+  uint32_t bytes = 0;
+  EntryType type = EntryType::kData;
+};
+
+struct HardState {
+  Term term = 0;
+  StoreId vote;
+  bool operator==(const HardState&) const = default;
+};
+
+enum class MessageType : uint8_t {
+  kPreVote = 1,
+  kPreVoteReply = 2,
+  kVote = 3,
+  kVoteReply = 4,
+  kAppend = 5,       // entries [first, last] behind (index, log_term); may be empty (probe)
+  kAppendReply = 6,  // index: durable match (or, with reject, the hint where to go on)
+  kTimeoutNow = 7,   // leadership transfer: campaign at once
+  kSyncOffer = 8,    // leader -> follower: what you need is no longer in my log; fill yourself from me
+};
+
+struct Message {
+  MessageType type = MessageType::kAppend;
+  CopysetId group = 0;
+  StoreId peer;            // outgoing: to; incoming: from
+  Term term = 0;           // of the sender
+  Index index = 0;         // append: entry before first. vote: last entry. reply: see above. sync offer: applied index of the leader
+  Term log_term = 0;       // term of `index`
+  Index first = 0;         // append: entries [first, last], empty when last < first
+  Index last = 0;
+  Index commit = 0;
+  bool reject = false;
+  bool transfer = false;   // votes: asked for by the leader, leases do not stand in the way
+  bool damaged = false;    // vote replies: this replica's log may lack what it acknowledged (R3)
+};
+
+// What a follower says to an append: which of its entries are new and must be persisted.
+struct AppendVerdict {
+  Index first_new = 0;  // entries [first_new, last of the message] are to be persisted; 0: none
+};
+
+// (copyset, term) pairs led, and commit indexes, in a beat between two stores (R9).
+struct Lead {
+  CopysetId group = 0;
+  Term term = 0;
+  auto operator<=>(const Lead&) const = default;
+};
+struct CommitNote {
+  CopysetId group = 0;
+  Term term = 0;
+  Index commit = 0;
+};
+struct Beat {
+  Incarnation from_incarnation = 0;
+  Incarnation to_incarnation = 0;  // 0: not yet known
+  uint64_t sequence = 0;
+  uint64_t digest = 0;  // of all leads with this peer, sorted
+  bool full = false;    // `leads` is the whole list
+  std::vector<Lead> leads;
+  std::vector<CommitNote> commits;
+};
+struct BeatReply {
+  Incarnation from_incarnation = 0;
+  Incarnation to_incarnation = 0;
+  uint64_t sequence = 0;
+  bool confirmed = false;           // everything in the beat's digest (or in its full list, but for `refused`)
+  bool need_full = false;
+  std::vector<Lead> refused;        // leads this store does not agree with, with its own term
+};
+
+enum class Role : uint8_t { kFollower, kPreCandidate, kCandidate, kLeader };
+
+}  // namespace curve::raft
