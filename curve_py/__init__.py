@@ -1,0 +1,1 @@
+"""Curve: distributed block storage. The Python library: control plane and client."""

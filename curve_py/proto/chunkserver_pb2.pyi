@@ -1,0 +1,134 @@
+from curve_py.proto import common_pb2 as _common_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Peer(_message.Message):
+    __slots__ = ("store_id", "address")
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    store_id: bytes
+    address: str
+    def __init__(self, store_id: _Optional[bytes] = ..., address: _Optional[str] = ...) -> None: ...
+
+class SetPeersRequest(_message.Message):
+    __slots__ = ("header", "store_id", "topology_version", "peers")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    TOPOLOGY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    store_id: bytes
+    topology_version: int
+    peers: _containers.RepeatedCompositeFieldContainer[Peer]
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., topology_version: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[Peer, _Mapping]]] = ...) -> None: ...
+
+class SetPeersResponse(_message.Message):
+    __slots__ = ("topology_version",)
+    TOPOLOGY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    topology_version: int
+    def __init__(self, topology_version: _Optional[int] = ...) -> None: ...
+
+class CopysetGenesis(_message.Message):
+    __slots__ = ("copyset_id", "voters", "preferred_leader")
+    COPYSET_ID_FIELD_NUMBER: _ClassVar[int]
+    VOTERS_FIELD_NUMBER: _ClassVar[int]
+    PREFERRED_LEADER_FIELD_NUMBER: _ClassVar[int]
+    copyset_id: int
+    voters: _containers.RepeatedScalarFieldContainer[bytes]
+    preferred_leader: bytes
+    def __init__(self, copyset_id: _Optional[int] = ..., voters: _Optional[_Iterable[bytes]] = ..., preferred_leader: _Optional[bytes] = ...) -> None: ...
+
+class FormCopysetsRequest(_message.Message):
+    __slots__ = ("header", "store_id", "copysets")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    COPYSETS_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    store_id: bytes
+    copysets: _containers.RepeatedCompositeFieldContainer[CopysetGenesis]
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., copysets: _Optional[_Iterable[_Union[CopysetGenesis, _Mapping]]] = ...) -> None: ...
+
+class FormCopysetsResponse(_message.Message):
+    __slots__ = ("copyset_ids",)
+    COPYSET_IDS_FIELD_NUMBER: _ClassVar[int]
+    copyset_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, copyset_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class FenceVolumeRequest(_message.Message):
+    __slots__ = ("header", "store_id", "volume_id", "floor_epoch", "ceiling_epoch", "revoked_epochs", "copyset_ids")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+    FLOOR_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CEILING_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    COPYSET_IDS_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    store_id: bytes
+    volume_id: int
+    floor_epoch: int
+    ceiling_epoch: int
+    revoked_epochs: _containers.RepeatedScalarFieldContainer[int]
+    copyset_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., volume_id: _Optional[int] = ..., floor_epoch: _Optional[int] = ..., ceiling_epoch: _Optional[int] = ..., revoked_epochs: _Optional[_Iterable[int]] = ..., copyset_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class DeleteVolumeData(_message.Message):
+    __slots__ = ("header", "store_id", "volume_id", "copyset_ids")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+    COPYSET_IDS_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    store_id: bytes
+    volume_id: int
+    copyset_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., volume_id: _Optional[int] = ..., copyset_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class CopysetLeaderHint(_message.Message):
+    __slots__ = ("copyset_id", "leader_store_id")
+    COPYSET_ID_FIELD_NUMBER: _ClassVar[int]
+    LEADER_STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    copyset_id: int
+    leader_store_id: bytes
+    def __init__(self, copyset_id: _Optional[int] = ..., leader_store_id: _Optional[bytes] = ...) -> None: ...
+
+class CopysetOutcome(_message.Message):
+    __slots__ = ("applied_copyset_ids", "not_leader")
+    APPLIED_COPYSET_IDS_FIELD_NUMBER: _ClassVar[int]
+    NOT_LEADER_FIELD_NUMBER: _ClassVar[int]
+    applied_copyset_ids: _containers.RepeatedScalarFieldContainer[int]
+    not_leader: _containers.RepeatedCompositeFieldContainer[CopysetLeaderHint]
+    def __init__(self, applied_copyset_ids: _Optional[_Iterable[int]] = ..., not_leader: _Optional[_Iterable[_Union[CopysetLeaderHint, _Mapping]]] = ...) -> None: ...
+
+class GetStoreStatusRequest(_message.Message):
+    __slots__ = ("header",)
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ...) -> None: ...
+
+class StoreStatus(_message.Message):
+    __slots__ = ("store_id", "cluster_id", "incarnation", "topology_version", "report", "data_address", "http_address", "pid", "hostname")
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    TOPOLOGY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    DATA_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    HTTP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    store_id: bytes
+    cluster_id: bytes
+    incarnation: int
+    topology_version: int
+    report: _common_pb2.StoreReport
+    data_address: str
+    http_address: str
+    pid: int
+    hostname: str
+    def __init__(self, store_id: _Optional[bytes] = ..., cluster_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., topology_version: _Optional[int] = ..., report: _Optional[_Union[_common_pb2.StoreReport, _Mapping]] = ..., data_address: _Optional[str] = ..., http_address: _Optional[str] = ..., pid: _Optional[int] = ..., hostname: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,130 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ERROR_CODE_UNSPECIFIED: _ClassVar[ErrorCode]
+    ERROR_CODE_NOT_LEADER: _ClassVar[ErrorCode]
+    ERROR_CODE_UNAVAILABLE: _ClassVar[ErrorCode]
+    ERROR_CODE_BUSY: _ClassVar[ErrorCode]
+    ERROR_CODE_NOT_FOUND: _ClassVar[ErrorCode]
+    ERROR_CODE_EXISTS: _ClassVar[ErrorCode]
+    ERROR_CODE_INVALID: _ClassVar[ErrorCode]
+    ERROR_CODE_CONFLICT: _ClassVar[ErrorCode]
+    ERROR_CODE_FENCED: _ClassVar[ErrorCode]
+    ERROR_CODE_NO_PLACEMENT: _ClassVar[ErrorCode]
+    ERROR_CODE_UNAUTHENTICATED: _ClassVar[ErrorCode]
+    ERROR_CODE_TIMEOUT: _ClassVar[ErrorCode]
+    ERROR_CODE_UNSUPPORTED: _ClassVar[ErrorCode]
+    ERROR_CODE_INTERNAL: _ClassVar[ErrorCode]
+
+class ReplicaRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REPLICA_ROLE_UNSPECIFIED: _ClassVar[ReplicaRole]
+    REPLICA_ROLE_FOLLOWER: _ClassVar[ReplicaRole]
+    REPLICA_ROLE_CANDIDATE: _ClassVar[ReplicaRole]
+    REPLICA_ROLE_LEADER: _ClassVar[ReplicaRole]
+    REPLICA_ROLE_LEARNER: _ClassVar[ReplicaRole]
+    REPLICA_ROLE_SYNCING: _ClassVar[ReplicaRole]
+ERROR_CODE_UNSPECIFIED: ErrorCode
+ERROR_CODE_NOT_LEADER: ErrorCode
+ERROR_CODE_UNAVAILABLE: ErrorCode
+ERROR_CODE_BUSY: ErrorCode
+ERROR_CODE_NOT_FOUND: ErrorCode
+ERROR_CODE_EXISTS: ErrorCode
+ERROR_CODE_INVALID: ErrorCode
+ERROR_CODE_CONFLICT: ErrorCode
+ERROR_CODE_FENCED: ErrorCode
+ERROR_CODE_NO_PLACEMENT: ErrorCode
+ERROR_CODE_UNAUTHENTICATED: ErrorCode
+ERROR_CODE_TIMEOUT: ErrorCode
+ERROR_CODE_UNSUPPORTED: ErrorCode
+ERROR_CODE_INTERNAL: ErrorCode
+REPLICA_ROLE_UNSPECIFIED: ReplicaRole
+REPLICA_ROLE_FOLLOWER: ReplicaRole
+REPLICA_ROLE_CANDIDATE: ReplicaRole
+REPLICA_ROLE_LEADER: ReplicaRole
+REPLICA_ROLE_LEARNER: ReplicaRole
+REPLICA_ROLE_SYNCING: ReplicaRole
+
+class ErrorDetail(_message.Message):
+    __slots__ = ("code", "message", "remedy", "leader_address", "retry_after_ms")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    LEADER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    code: ErrorCode
+    message: str
+    remedy: str
+    leader_address: str
+    retry_after_ms: int
+    def __init__(self, code: _Optional[_Union[ErrorCode, str]] = ..., message: _Optional[str] = ..., remedy: _Optional[str] = ..., leader_address: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
+
+class RequestHeader(_message.Message):
+    __slots__ = ("protocol_version", "request_id")
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    protocol_version: int
+    request_id: bytes
+    def __init__(self, protocol_version: _Optional[int] = ..., request_id: _Optional[bytes] = ...) -> None: ...
+
+class Empty(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StoreUsage(_message.Message):
+    __slots__ = ("capacity_bytes", "used_bytes", "wal_capacity_bytes", "wal_used_bytes")
+    CAPACITY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WAL_CAPACITY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WAL_USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    capacity_bytes: int
+    used_bytes: int
+    wal_capacity_bytes: int
+    wal_used_bytes: int
+    def __init__(self, capacity_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., wal_capacity_bytes: _Optional[int] = ..., wal_used_bytes: _Optional[int] = ...) -> None: ...
+
+class PeerLag(_message.Message):
+    __slots__ = ("store_id", "lag_entries")
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    LAG_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    store_id: bytes
+    lag_entries: int
+    def __init__(self, store_id: _Optional[bytes] = ..., lag_entries: _Optional[int] = ...) -> None: ...
+
+class ReplicaReport(_message.Message):
+    __slots__ = ("copyset_id", "role", "term", "leader_store_id", "commit_index", "applied_index", "last_index", "peers")
+    COPYSET_ID_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    LEADER_STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_INDEX_FIELD_NUMBER: _ClassVar[int]
+    LAST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    copyset_id: int
+    role: ReplicaRole
+    term: int
+    leader_store_id: bytes
+    commit_index: int
+    applied_index: int
+    last_index: int
+    peers: _containers.RepeatedCompositeFieldContainer[PeerLag]
+    def __init__(self, copyset_id: _Optional[int] = ..., role: _Optional[_Union[ReplicaRole, str]] = ..., term: _Optional[int] = ..., leader_store_id: _Optional[bytes] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_index: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerLag, _Mapping]]] = ...) -> None: ...
+
+class StoreReport(_message.Message):
+    __slots__ = ("usage", "replicas", "status_json")
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    STATUS_JSON_FIELD_NUMBER: _ClassVar[int]
+    usage: StoreUsage
+    replicas: _containers.RepeatedCompositeFieldContainer[ReplicaReport]
+    status_json: str
+    def __init__(self, usage: _Optional[_Union[StoreUsage, _Mapping]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaReport, _Mapping]]] = ..., status_json: _Optional[str] = ...) -> None: ...
