@@ -1,0 +1,86 @@
+"""The contract of the native store server (`curve_py._native.store.StoreServer`).
+
+Owns: the protocol and the events. The native class hands events out as tuples whose first item is the name of the
+class here, followed by its fields in order, e.g. ("FenceDone", 3, [1, 2], [(3, b"...")]).
+Thread: the asyncio loop; no call blocks, except `format` and the constructor, which use the disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class CopysetsDone:
+    """Answer to `fence` and `delete_volume` (event names FenceDone, DeleteDone).
+
+    `applied`: copysets led here where it is applied; `not_leader`: those led elsewhere.
+    """
+
+    ticket: int
+    applied: list[int]
+    not_leader: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class FormDone:
+    """Answer to `form_copysets`: those of the request that are durable here now."""
+
+    ticket: int
+    formed: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The native thread has ended. `error` is a sentence, or None after `stop`."""
+
+    error: str | None
+
+
+StoreEvent = CopysetsDone | FormDone | Stopped
+
+
+class NativeStore(Protocol):
+    """One store, one native event-loop thread."""
+
+    @property
+    def store_id(self) -> bytes: ...
+
+    @property
+    def cluster_id(self) -> bytes: ...
+
+    @property
+    def incarnation(self) -> int: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def fileno(self) -> int: ...
+
+    def poll(self, max_events: int) -> list[tuple[Any, ...]]: ...
+
+    def set_peers(self, peers: list[tuple[bytes, str]]) -> None:
+        """(store id, "HOST:PORT"); kept durably; replaces the earlier table."""
+        ...
+
+    def form_copysets(
+        self, copysets: list[tuple[int, list[tuple[bytes, str]], bytes]]
+    ) -> int:
+        """[(copyset id, [(store id, "voter")], preferred store id)] -> ticket, then FormDone."""
+        ...
+
+    def fence(
+        self, volume_id: int, floor: int, ceiling: int, revoked: list[int], copysets: list[int]
+    ) -> int:
+        """Ticket, then FenceDone once applied where this store leads (R12)."""
+        ...
+
+    def delete_volume(self, volume_id: int, copysets: list[int]) -> int:
+        """Ticket, then DeleteDone."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """Keys used here: see chunkserver/report.py."""
+        ...

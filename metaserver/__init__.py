@@ -1,0 +1,1 @@
+"""The metaserver: a replicated state machine on the project's consensus core."""

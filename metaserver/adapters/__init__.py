@@ -1,0 +1,1 @@
+"""Implementations of what the domain declares in ports.py: native raft node, gRPC to chunkservers."""

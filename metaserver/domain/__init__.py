@@ -1,0 +1,1 @@
+"""Pure: entities, commands, the state machine, placement. Imports no framework and does no I/O."""

@@ -1,0 +1,1 @@
+"""gRPC, HTTP and the console script: parse, call the service, map errors."""

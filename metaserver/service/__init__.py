@@ -1,0 +1,1 @@
+"""What the metaserver does with its state: replication, fencing, forming, answering."""
