@@ -1,0 +1,164 @@
+// Blocks and metadata pages of one store: where the sectors of chunks live when they are not in the WAL. It knows neither raft nor
+// the WAL. Format: docs/formats/store.md.
+//
+// A page holds the metadata of 52 consecutive blocks of one chunk of one copyset: physical block or none (thin), written-bit and
+// CRC32C per sector, and the log index applied to it. Pages live in memory (the map) and are written once per checkpoint.
+//
+// Invariants:
+//  - R5: the checkpoint root names the version of every page; on open an older slot with a good CRC is damage. Order at a
+//    checkpoint: data, pages, root. A freed block is used again only after the checkpoint that freed it is durable and no read
+//    (pin) uses it. Reference counts and free space are computed from the maps.
+//  - R8: reserve() before acknowledging; what was reserved can always be allocated.
+//  - While a checkpoint runs nothing is applied (checkpoint_running()).
+// Thread: the loop's. format/open may block; the rest never does.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "native/base/buffer.h"
+#include "native/base/status.h"
+#include "native/base/types.h"
+#include "native/io/io.h"
+
+namespace curve::chunkstore {
+
+inline constexpr uint32_t kBlocksPerPage = 52;
+inline constexpr uint32_t kPagesPerChunk = (kBlocksPerChunk + kBlocksPerPage - 1) / kBlocksPerPage;  // 5
+
+struct FormatOptions {
+  StoreId store;
+  StoreId cluster;          // UUID of the cluster
+  uint64_t bytes = 0;       // of the data file or device
+  uint32_t reserve_percent = 2;  // new allocations stop here (R8)
+};
+
+// The state of one block as the map says. physical == 0: not mapped, everything reads as zeros.
+struct BlockState {
+  uint32_t physical = 0;
+  uint16_t written = 0;  // bit per sector; an unwritten sector reads as zeros
+  std::array<uint32_t, kSectorsPerBlock> crc{};
+};
+
+struct PageId {
+  CopysetId copyset = 0;
+  ChunkKey chunk;
+  uint8_t page = 0;  // in the chunk, < kPagesPerChunk
+  auto operator<=>(const PageId&) const = default;
+};
+
+// Reads sectors [first, first + count) of one block from the device (never from any overlay), checked against their CRCs.
+struct ReadOp : io::Op {          // result 0, -EILSEQ (a CRC does not match: `bad_sector`), or -errno
+  CopysetId copyset = 0;
+  ChunkKey chunk;
+  uint16_t block = 0;             // in the chunk
+  uint8_t first_sector = 0, sectors = 0;
+  std::span<std::byte> into;      // sectors * kSectorBytes, 4 KiB-aligned
+  uint32_t* crcs = nullptr;       // out: CRC per sector (zero sector's CRC for unwritten ones); may be null
+  uint8_t bad_sector = 0;
+  // of the store:
+  io::FileOp file_op;
+  iovec iov{};
+  uint32_t physical = 0;
+  BlockState seen;
+  class ChunkStore* store = nullptr;
+};
+
+// Background apply: puts sectors of one block in their place. Allocates the block if needed (from the reservation), or a new
+// one if the present one is shared, in which case the caller must give all written sectors (see needs_copy()).
+struct WriteOp : io::Op {         // result 0 or -errno; the map changes when done
+  CopysetId copyset = 0;
+  ChunkKey chunk;
+  uint16_t block = 0;
+  uint16_t mask = 0;              // sectors to write; runs are written with one op each, holes inside may be filled by the caller
+  std::span<const std::byte> from;  // kBlockBytes, 4 KiB-aligned: sector i at i * kSectorBytes
+  std::array<uint32_t, kSectorsPerBlock> crc{};
+  Index index = 0;                // applied through (kept per page as a maximum)
+  // of the store:
+  std::array<io::FileOp, 8> file_ops;
+  std::array<iovec, 8> iov{};
+  uint8_t running = 0;
+  uint32_t physical = 0;
+  class ChunkStore* store = nullptr;
+};
+
+struct GroupBlob {                // owner's state of one copyset in the checkpoint root
+  CopysetId copyset = 0;
+  std::vector<std::byte> bytes;
+};
+
+struct Usage {
+  uint64_t blocks_total = 0, blocks_free = 0, blocks_reserved = 0;  // free: usable now
+  uint64_t pages_total = 0, pages_free = 0;
+  uint64_t blocks_pending_free = 0;  // wait for a checkpoint or a reader
+  uint64_t read_errors = 0, crc_errors = 0;
+};
+
+class ChunkStore {
+ public:
+  static Outcome format(io::Loop& loop, const std::string& path, const FormatOptions& options);
+  // Reads superblock, root and every page; refuses damage with a sentence that says which structure at which offset, what
+  // was expected and found, and what to do. kLocked when another process has it.
+  static Result<std::unique_ptr<ChunkStore>> open(io::Loop& loop, base::BufferPool& pool, const std::string& path);
+  ~ChunkStore();
+
+  const StoreId& store_id() const;
+  const StoreId& cluster_id() const;
+  // Raised durably by open() (R9). 1 at the first start after format.
+  Incarnation incarnation() const;
+  std::span<const GroupBlob> group_blobs() const;  // of the last checkpoint; empty at first
+  uint64_t checkpoint_version() const;
+
+  BlockState block_state(CopysetId copyset, const ChunkKey& chunk, uint16_t block) const;  // of the map
+  Index page_index(const PageId& id) const;        // applied through; 0 when there is no such page
+  void read(ReadOp* op);
+  bool needs_copy(CopysetId copyset, const ChunkKey& chunk, uint16_t block) const;  // shared by reference
+  void write(WriteOp* op);
+
+  // Large writes (R4): takes a block out of the free space, to be mapped by map_block or given back by drop_block. 0: no space.
+  uint32_t take_block();
+  void drop_block(uint32_t physical);                       // never mapped: free at once
+  void write_block(io::FileOp* op, uint32_t physical);       // op->iov: up to kBlockBytes; op->offset_bytes (in: within the block) is adjusted; op->durable as set
+  uint64_t block_offset_bytes(uint32_t physical) const;
+  // Replaces the whole block's mapping by `physical` (taken), all sectors written with these CRCs. The old one is freed.
+  void map_block(CopysetId copyset, const ChunkKey& chunk, uint16_t block, uint32_t physical,
+                 std::span<const uint32_t, kSectorsPerBlock> crcs, Index index);
+  // Recovery: the block `physical` is held by a retained log record (must be free): marks it taken. False: in use (damage).
+  bool retake_block(uint32_t physical);
+
+  // Discard and zeroes: clears written bits of `mask`; a block with no written sector is unmapped.
+  void clear(CopysetId copyset, const ChunkKey& chunk, uint16_t block, uint16_t mask, Index index);
+  void drop_chunk(CopysetId copyset, const ChunkKey& chunk);
+  void drop_volume(CopysetId copyset, VolumeId volume);
+  void drop_copyset(CopysetId copyset);
+
+  // R8. Whether a write to this block may need new space is decided here: mapped and not shared needs none.
+  // `blocks_needed` new blocks and `pages_needed` pages are set aside until unreserve. False: no space (kNoSpace).
+  bool reserve(uint32_t blocks, uint32_t pages, bool into_reserve = false);
+  void unreserve(uint32_t blocks, uint32_t pages);
+  bool has_page(const PageId& id) const;
+
+  // Iteration in order (copyset, volume, chunk, page), for sync, scrub, block status. Stable against changes between calls.
+  std::optional<PageId> next_page(CopysetId copyset, const PageId& after) const;  // after {copyset, {}, 0} with page 255 of volume 0: first
+  uint64_t mapped_blocks(CopysetId copyset, VolumeId volume) const;
+
+  // Makes everything applied so far durable: data sync, dirty pages, root (with the blobs), each made durable in order. op->result 0 or
+  // -errno (out of service then). Frees what the last one freed. One at a time. `blobs` is moved in.
+  void checkpoint(io::Op* op, std::vector<GroupBlob> blobs);
+  bool checkpoint_running() const;
+  uint64_t dirty_pages() const;
+  Usage usage() const;
+  bool failed() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+  explicit ChunkStore(std::unique_ptr<State> state);
+};
+
+}  // namespace curve::chunkstore

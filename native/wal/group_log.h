@@ -1,0 +1,47 @@
+// Puts a group's log together from recovered records: what a kEntry voids, what a copy may fill in, what is missing (R3, R7).
+// Used by native/replica at start-up and by its tests as a naive twin. Any thread; allocates.
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "native/wal/wal.h"
+
+namespace curve::wal {
+
+struct LoggedEntry {
+  Index index = 0;
+  Term term = 0;
+  uint8_t entry_type = 0;
+  bool promised = false;
+  uint64_t place = 0, payload_position = 0;
+  uint32_t payload_bytes = 0;
+  std::vector<std::byte> head, annotation;
+  std::vector<uint32_t> sector_crcs;
+};
+
+class GroupLog {
+ public:
+  // From the checkpoint: entries <= base are in the state machine's checkpoint (base_term belongs to base).
+  GroupLog(Index base, Term base_term);
+  void add(const RecoveredRecord& record);  // kEntry, kEntryCopy, kTruncate, kHardState, kCommit of this group
+  Term term = 0;
+  StoreId vote;
+  Index commit = 0;
+  // Contiguous entries from the first retained one that connects with base (may be <= base: kept for lagging followers) on.
+  // `hole`: an entry > base is missing though later ones exist: the group needs sync (R4), entries end before the hole.
+  struct Assembled {
+    std::vector<LoggedEntry> entries;
+    Index before = 0;       // index and term of the entry before entries.front()
+    Term before_term = 0;
+    bool hole = false;
+  };
+  Assembled assemble();
+
+ private:
+  Index base_;
+  Term base_term_;
+  std::map<Index, LoggedEntry> entries_;
+};
+
+}  // namespace curve::wal
