@@ -1,0 +1,102 @@
+# Shared by the scripts in tools/: messages, step timing, root, the virtual environment, the native build.
+# Source it; it changes to the root of the checkout. Everything it makes is below build/ and the venv.
+# CURVE_VENV names a virtual environment to use instead of .venv in the checkout.
+
+set -euo pipefail
+
+CURVE_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$CURVE_ROOT"
+CURVE_BUILD=${CURVE_BUILD:-$CURVE_ROOT/build}
+CURVE_VENV=${CURVE_VENV:-$CURVE_ROOT/.venv}
+CURVE_JOBS=${CURVE_JOBS:-$(nproc)}
+
+note() { printf '%s\n' "$*" >&2; }
+
+die() {
+  printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+  exit 1
+}
+
+# step TITLE COMMAND...: runs the command, prints its title before and its time after. A command that fails ends the
+# script, which then says in which step. (No `|| die` here: that would switch errexit off inside the command.)
+CURVE_STEP=
+step() {
+  local begin=$SECONDS
+  CURVE_STEP=$1
+  shift
+  note "== $CURVE_STEP"
+  "$@"
+  note "== $CURVE_STEP: $((SECONDS - begin)) s"
+  CURVE_STEP=
+}
+trap 'status=$?; [ $status -eq 0 ] || [ -z "$CURVE_STEP" ] || note "$(basename "$0"): failed in: $CURVE_STEP"' EXIT
+
+# as_root COMMAND...: runs it as root, by sudo if need be.
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo -- "$@"
+  else
+    die "needs root for: $* -- run as root or install sudo"
+  fi
+}
+
+# Prints a Python of version 3.11 or later that can make virtual environments and has its C headers.
+find_python() {
+  local candidate
+  for candidate in ${CURVE_PYTHON:-} python3 /usr/bin/python3 python3.13 python3.12 python3.11; do
+    if command -v "$candidate" >/dev/null && "$candidate" - >/dev/null 2>&1 <<'PY'; then
+import ensurepip, os, sys, sysconfig, venv
+header = os.path.join(sysconfig.get_paths()["include"], "Python.h")
+sys.exit(not (sys.version_info >= (3, 11) and os.path.exists(header)))
+PY
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+# Makes the virtual environment if it is not there.
+ensure_venv() {
+  local python
+  [ -x "$CURVE_VENV/bin/python" ] && return
+  python=$(find_python) || die "no Python >= 3.11 with venv and headers found; run tools/install-deps"
+  note "   virtual environment $CURVE_VENV ($("$python" -V))"
+  "$python" -m venv "$CURVE_VENV"
+}
+
+# Prints one digest over everything that decides what `pip install .` would install.
+_package_digest() {
+  local paths=(pyproject.toml CMakeLists.txt cmake native curve_py metaserver chunkserver csi_driver)
+  find "${paths[@]}" -type f -not -name '*_test.cc' -not -path '*/__pycache__/*' 2>/dev/null |
+    LC_ALL=C sort | tr '\n' '\0' | xargs -0 sha256sum | sha256sum
+  printf '%s\n' "$*"
+}
+
+# install_package [EXTRA]: the package with the native extension into the venv, as a user gets it (`pip install .`);
+# nothing to do if nothing changed since the last time.
+install_package() {
+  local target=. digest stamp=$CURVE_VENV/.curve-installed
+  [ $# -eq 0 ] || target=".[$1]"
+  ensure_venv
+  digest=$(_package_digest "$@")
+  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$digest" ]; then
+    return
+  fi
+  "$CURVE_VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --constraint tools/constraints.txt "$target"
+  printf '%s\n' "$digest" >"$stamp"
+}
+
+# build_native [DIRECTORY [CMAKE OPTION...]]: configures and builds everything native, tests included.
+build_native() {
+  local directory=${1:-$CURVE_BUILD}
+  [ $# -eq 0 ] || shift
+  cmake -G Ninja -S "$CURVE_ROOT" -B "$directory" "$@" >"$directory.configure.log" 2>&1 || {
+    cat "$directory.configure.log" >&2
+    return 1
+  }
+  cmake --build "$directory" -j "$CURVE_JOBS"
+}
