@@ -34,7 +34,9 @@ class Buffer {
   size_t capacity() const { return block_ ? block_->capacity : 0; }  // bytes
   void resize(size_t bytes) { block_->size = bytes; }                // <= capacity; does not clear
   std::span<std::byte> span() const { return {data(), size()}; }
-  std::span<const std::byte> bytes() const { return block_ ? std::span<const std::byte>(data(), size()) : std::span<const std::byte>(); }
+  std::span<const std::byte> bytes() const {
+    return block_ ? std::span<const std::byte>(data(), size()) : std::span<const std::byte>();
+  }
 
  private:
   friend class BufferPool;
@@ -44,6 +46,7 @@ class Buffer {
     size_t size;
     size_t capacity;
     uint32_t references;
+    bool resident;  // while free: its pages are there
   };
   explicit Buffer(Block* block) : block_(block) {}
   void release();
@@ -64,7 +67,9 @@ class BufferPool {
  private:
   friend class Buffer;
   void give_back(Buffer::Block* block);
+  void grow(size_t size_class);
   std::vector<Buffer::Block*> free_[11];  // by size class
+  std::vector<std::byte*> slabs_;         // memory of the small classes
   size_t cached_bytes_ = 0, cached_bytes_max_, used_bytes_ = 0;
 };
 

@@ -16,7 +16,9 @@ struct LogField {
 };
 // {"time":...,"level":"warning","event":"wal_torn_tail","position":123,...}
 void log(LogLevel level, std::string_view event, std::initializer_list<LogField> fields = {});
-// Where lines go; nullptr: stderr. The simulation collects them with virtual time.
+// Lines below this level are dropped (default kInfo); a sink gets all of them.
+void set_log_level(LogLevel least);
+// Where lines go; nullptr: stderr. The simulation collects them with virtual time (lines for a sink carry no "time").
 using LogSink = void (*)(void* owner, LogLevel level, std::string_view line);
 void set_log_sink(LogSink sink, void* owner);
 
