@@ -1,6 +1,7 @@
-// Pooled, 4 KiB-aligned, reference-counted payload buffers. One pool per event loop, one thread: counts are not atomic.
-// A buffer is the iovec of WAL writes and of sends at once, so nothing may write into it after it was filled.
-// Invariant: capacity is a power of two from 4 KiB to 4 MiB; the pool returns memory of exactly that size class.
+// Pooled, 4 KiB-aligned, reference-counted payload buffers. One pool per event loop, one thread:
+// counts are not atomic. A buffer is the iovec of WAL writes and of sends at once, so nothing may
+// write into it after it was filled. Invariant: capacity is a power of two from 4 KiB to 4 MiB; the
+// pool returns memory of exactly that size class.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +14,8 @@ namespace curve::base {
 
 class BufferPool;
 
-// Shared handle. Copy raises the count; the last one gives the memory back to its pool. May be empty.
+// Shared handle. Copy raises the count; the last one gives the memory back to its pool. May be
+// empty.
 class Buffer {
  public:
   Buffer() = default;
@@ -60,7 +62,8 @@ class BufferPool {
   ~BufferPool();  // Invariant: every Buffer of this pool is gone
   BufferPool(const BufferPool&) = delete;
   BufferPool& operator=(const BufferPool&) = delete;
-  // size() == bytes, capacity >= bytes, contents undefined. bytes in 1..4 MiB. Aborts when the system has no memory.
+  // size() == bytes, capacity >= bytes, contents undefined. bytes in 1..4 MiB. Aborts when the
+  // system has no memory.
   Buffer take(size_t bytes);
   size_t used_bytes() const { return used_bytes_; }
 

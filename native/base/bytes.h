@@ -1,5 +1,5 @@
-// Little-endian codecs for formats. Reader never reads beyond its span: after the first short read `ok()` is false and
-// every further value is 0, so a parser checks once at its end. Any thread.
+// Little-endian codecs for formats. Reader never reads beyond its span: after the first short read
+// `ok()` is false and every further value is 0, so a parser checks once at its end. Any thread.
 #pragma once
 
 #include <bit>
@@ -63,7 +63,9 @@ class Writer {
     static_assert(std::is_trivially_copyable_v<T>);
     raw({reinterpret_cast<const std::byte*>(&value), sizeof(T)});
   }
-  void raw(std::span<const std::byte> bytes) { out_.insert(out_.end(), bytes.begin(), bytes.end()); }
+  void raw(std::span<const std::byte> bytes) {
+    out_.insert(out_.end(), bytes.begin(), bytes.end());
+  }
   size_t size() const { return out_.size(); }
 
  private:

@@ -14,12 +14,15 @@
 #include <nmmintrin.h>
 #define CURVE_CRC_TARGET __attribute__((target("sse4.2")))
 #elif defined(__aarch64__)
-#include <arm_acle.h>
 #include <sys/auxv.h>
 #if defined(__clang__)
 #define CURVE_CRC_TARGET __attribute__((target("crc")))
+#define CURVE_CRC_ARM8 __builtin_arm_crc32cd
+#define CURVE_CRC_ARM1 __builtin_arm_crc32cb
 #else
 #define CURVE_CRC_TARGET __attribute__((target("+crc")))
+#define CURVE_CRC_ARM8 __builtin_aarch64_crc32cx
+#define CURVE_CRC_ARM1 __builtin_aarch64_crc32cb
 #endif
 #endif
 
@@ -83,7 +86,7 @@ CURVE_CRC_TARGET inline uint32_t step8(uint32_t crc, uint64_t value) {
 #if defined(__x86_64__)
   return static_cast<uint32_t>(_mm_crc32_u64(crc, value));
 #else
-  return __crc32cd(crc, value);
+  return CURVE_CRC_ARM8(crc, value);
 #endif
 }
 
@@ -91,7 +94,7 @@ CURVE_CRC_TARGET inline uint32_t step1(uint32_t crc, std::byte value) {
 #if defined(__x86_64__)
   return _mm_crc32_u8(crc, static_cast<uint8_t>(value));
 #else
-  return __crc32cb(crc, static_cast<uint8_t>(value));
+  return CURVE_CRC_ARM1(crc, static_cast<uint8_t>(value));
 #endif
 }
 

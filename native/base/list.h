@@ -1,5 +1,6 @@
-// Intrusive doubly linked list. The node lives in the element; the list owns nothing and allocates nothing.
-// Invariant: an element is in at most one list through one hook; it is unlinked before it dies. One thread.
+// Intrusive doubly linked list. The node lives in the element; the list owns nothing and allocates
+// nothing. Invariant: an element is in at most one list through one hook; it is unlinked before it
+// dies. One thread.
 #pragma once
 
 #include <cassert>

@@ -1,11 +1,12 @@
-// One structured line per event on stderr (JSON objects), for things people must know: never per I/O. Any thread.
+// One structured line per event on stderr (JSON objects), for things people must know: never per
+// I/O. Any thread.
 #pragma once
 
 #include <cstdint>
 #include <initializer_list>
+#include <string>
 #include <string_view>
 #include <variant>
-#include <string>
 
 namespace curve::base {
 
@@ -18,7 +19,8 @@ struct LogField {
 void log(LogLevel level, std::string_view event, std::initializer_list<LogField> fields = {});
 // Lines below this level are dropped (default kInfo); a sink gets all of them.
 void set_log_level(LogLevel least);
-// Where lines go; nullptr: stderr. The simulation collects them with virtual time (lines for a sink carry no "time").
+// Where lines go; nullptr: stderr. The simulation collects them with virtual time (lines for a sink
+// carry no "time").
 using LogSink = void (*)(void* owner, LogLevel level, std::string_view line);
 void set_log_sink(LogSink sink, void* owner);
 

@@ -1,5 +1,5 @@
-// Volume offset -> chunk -> copyset (DESIGN.md section 4). Format: clients, chunkservers and Python agree on it bit for
-// bit. Pure functions, any thread.
+// Volume offset -> chunk -> copyset (DESIGN.md section 4). Format: clients, chunkservers and Python
+// agree on it bit for bit. Pure functions, any thread.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,8 @@ inline ChunkRange locate(const Layout& layout, uint64_t offset_bytes, uint64_t b
   const uint64_t chunk = (row / units_per_chunk) * n + column;
   const uint64_t offset = (row % units_per_chunk) * su + within;
   const uint64_t room = n == 1 ? kChunkBytes - offset : su - within;
-  return {static_cast<uint32_t>(chunk), static_cast<uint32_t>(offset), static_cast<uint32_t>(bytes < room ? bytes : room)};
+  return {static_cast<uint32_t>(chunk), static_cast<uint32_t>(offset),
+          static_cast<uint32_t>(bytes < room ? bytes : room)};
 }
 
 // Index of the copyset in its pool. `copysets` is a power of two.
@@ -35,6 +36,8 @@ inline uint32_t copyset_index(uint64_t placement_id, uint32_t chunk, uint32_t co
   return static_cast<uint32_t>(mix64(mix64(placement_id) ^ chunk)) & (copysets - 1);
 }
 
-inline CopysetId copyset_id(uint32_t pool, uint32_t index) { return static_cast<uint64_t>(pool) << 32 | index; }
+inline CopysetId copyset_id(uint32_t pool, uint32_t index) {
+  return static_cast<uint64_t>(pool) << 32 | index;
+}
 
 }  // namespace curve::base

@@ -1,5 +1,6 @@
-// Errors as values. `Code` travels on the I/O path and on the wire (its numbers are format, docs/formats/wire.md);
-// `Error` adds a sentence for people and is for start-up, control and tests only (it allocates).
+// Errors as values. `Code` travels on the I/O path and on the wire (its numbers are format,
+// docs/formats/wire.md); `Error` adds a sentence for people and is for start-up, control and tests
+// only (it allocates).
 #pragma once
 
 #include <cstdint>
@@ -13,28 +14,28 @@ namespace curve {
 
 enum class Code : uint16_t {
   kOk = 0,
-  kNotLeader = 1,      // hint says who may lead
-  kWrongTerm = 2,      // R13: the request was meant for another term
-  kFenced = 3,         // R12: the epoch is not valid (any more)
-  kNoVolume = 4,       // R12: this copyset has no record of the volume
-  kNoSpace = 5,        // R8
-  kInvalid = 6,        // malformed or out of bounds
-  kBadChecksum = 7,    // payload does not match its CRC32C
-  kBusy = 8,           // queue full; try again
-  kNoCopyset = 9,      // this store holds no replica of the copyset
+  kNotLeader = 1,    // hint says who may lead
+  kWrongTerm = 2,    // R13: the request was meant for another term
+  kFenced = 3,       // R12: the epoch is not valid (any more)
+  kNoVolume = 4,     // R12: this copyset has no record of the volume
+  kNoSpace = 5,      // R8
+  kInvalid = 6,      // malformed or out of bounds
+  kBadChecksum = 7,  // payload does not match its CRC32C
+  kBusy = 8,         // queue full; try again
+  kNoCopyset = 9,    // this store holds no replica of the copyset
   kShuttingDown = 10,
-  kIo = 11,            // the device answered with an error
-  kCorrupt = 12,       // damage on disk
+  kIo = 11,       // the device answered with an error
+  kCorrupt = 12,  // damage on disk
   kTimeout = 13,
   kDisconnected = 14,
   kUnauthenticated = 15,
-  kVersion = 16,       // unknown format or protocol version
+  kVersion = 16,  // unknown format or protocol version
   kNotFound = 17,
   kExists = 18,
-  kLocked = 19,        // another process holds the store
+  kLocked = 19,  // another process holds the store
   kReadOnly = 20,
   kCancelled = 21,
-  kDropped = 22,       // a proposal was lost with leadership: it may or may not have happened
+  kDropped = 22,  // a proposal was lost with leadership: it may or may not have happened
 };
 std::string_view code_name(Code code);
 

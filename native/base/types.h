@@ -1,6 +1,6 @@
 // The names of things: identifiers, sizes and limits that every part shares (DESIGN.md section 3).
-// Invariant: constants here are part of the formats in docs/formats/; changing one changes a format version.
-// Plain values, any thread.
+// Invariant: constants here are part of the formats in docs/formats/; changing one changes a format
+// version. Plain values, any thread.
 #pragma once
 
 #include <array>
@@ -13,14 +13,14 @@
 namespace curve {
 
 using Term = uint64_t;
-using Index = uint64_t;      // position in a replicated log; the first entry is 1
-using CopysetId = uint64_t;  // pool_id << 32 | index in the pool
-using VolumeId = uint64_t;   // never used twice; 0 is no volume
-using Epoch = uint64_t;      // of an attachment (R12)
+using Index = uint64_t;        // position in a replicated log; the first entry is 1
+using CopysetId = uint64_t;    // pool_id << 32 | index in the pool
+using VolumeId = uint64_t;     // never used twice; 0 is no volume
+using Epoch = uint64_t;        // of an attachment (R12)
 using Incarnation = uint64_t;  // raised durably at each start of a store (R9)
 
-inline constexpr uint32_t kSectorBytes = 4096;        // unit of checksum and of logical addressing
-inline constexpr uint32_t kBlockBytes = 64 * 1024;    // unit of allocation
+inline constexpr uint32_t kSectorBytes = 4096;      // unit of checksum and of logical addressing
+inline constexpr uint32_t kBlockBytes = 64 * 1024;  // unit of allocation
 inline constexpr uint32_t kChunkBytes = 16 * 1024 * 1024;
 inline constexpr uint32_t kSectorsPerBlock = kBlockBytes / kSectorBytes;
 inline constexpr uint32_t kBlocksPerChunk = kChunkBytes / kBlockBytes;
@@ -28,7 +28,8 @@ inline constexpr uint32_t kSectorsPerChunk = kChunkBytes / kSectorBytes;
 inline constexpr uint32_t kIoBytesMax = 1024 * 1024;  // one data request
 inline constexpr size_t kReplicasMax = 7;
 
-// 128-bit UUID of a store. Names the store and its replica of each copyset (R1). All zero is "none".
+// 128-bit UUID of a store. Names the store and its replica of each copyset (R1). All zero is
+// "none".
 struct StoreId {
   std::array<uint8_t, 16> bytes{};
   auto operator<=>(const StoreId&) const = default;
