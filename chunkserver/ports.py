@@ -65,9 +65,7 @@ class NativeStore(Protocol):
         """(store id, "HOST:PORT"); kept durably; replaces the earlier table."""
         ...
 
-    def form_copysets(
-        self, copysets: list[tuple[int, list[tuple[bytes, str]], bytes]]
-    ) -> int:
+    def form_copysets(self, copysets: list[tuple[int, list[tuple[bytes, str]], bytes]]) -> int:
         """[(copyset id, [(store id, "voter")], preferred store id)] -> ticket, then FormDone."""
         ...
 

@@ -17,7 +17,7 @@ SECTOR_BYTES = 4096
 BLOCK_BYTES = 64 * 1024
 CHUNK_BYTES = 16 * 1024 * 1024
 REPLICAS_MAX = 7
-COPYSETS_MAX = 65536  # of one pool
+COPYSETS_MAX = 4096  # of one pool: creating it is one command
 STRIPE_COUNT_MAX = 1024
 # Chunk indexes are 32-bit; a last row of stripes may be incomplete.
 VOLUME_BYTES_MAX = (2**32 - STRIPE_COUNT_MAX) * CHUNK_BYTES

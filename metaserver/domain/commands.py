@@ -1,0 +1,134 @@
+"""What can be asked of the state machine: one frozen record per command.
+
+Invariant (R16): time, randomness and placement are decided before a command is proposed, so each command carries
+them; none holds an unordered map. `request_id` (16 bytes) is set on what a client asks, and empty on what the
+metaserver tells itself, which is idempotent by nature. Encoding: docs/formats/metaserver-log.md. Any thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metaserver.domain.entities import AttachMode, FailureDomain
+
+
+@dataclass(frozen=True, slots=True)
+class InitCluster:
+    """The first command of a cluster; later ones change nothing."""
+
+    cluster_id: bytes
+    name: str
+    at_ms: int
+    request_id: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterChunkserver:
+    store_id: bytes
+    data_address: str
+    admin_address: str
+    http_address: str
+    zone: str
+    server: str
+    capacity_bytes: int
+    at_ms: int
+    request_id: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePool:
+    """With its placement: `placements[i]` is copyset i, positions in `stores`, the preferred leader first."""
+
+    request_id: bytes
+    at_ms: int
+    name: str
+    replica_count: int
+    failure_domain: FailureDomain
+    stores: tuple[bytes, ...]
+    placements: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmFormed:
+    """The store has all its copysets of the pool durable (R1)."""
+
+    pool_id: int
+    store_id: bytes
+    request_id: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateVolume:
+    request_id: bytes
+    at_ms: int
+    name: str
+    pool_name: str
+    size_bytes: int
+    stripe_unit_bytes: int
+    stripe_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeVolume:
+    request_id: bytes
+    name: str  # either
+    volume_id: int  # or
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteVolume:
+    request_id: bytes
+    name: str
+    volume_id: int
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmDeleted:
+    """Every copyset of the pool has the volume's fence at infinity."""
+
+    volume_id: int
+    request_id: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class AttachVolume:
+    request_id: bytes
+    at_ms: int
+    name: str
+    volume_id: int
+    mode: AttachMode
+    holder: str
+    refuse_when_attached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmFenced:
+    """Every copyset of the pool has applied the volume's fence number `fence_seq` (R12)."""
+
+    volume_id: int
+    fence_seq: int
+    request_id: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class DetachVolume:
+    request_id: bytes
+    volume_id: int
+    attachment_id: int
+
+
+Command = (
+    InitCluster
+    | RegisterChunkserver
+    | CreatePool
+    | ConfirmFormed
+    | CreateVolume
+    | ResizeVolume
+    | DeleteVolume
+    | ConfirmDeleted
+    | AttachVolume
+    | ConfirmFenced
+    | DetachVolume
+)

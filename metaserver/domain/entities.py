@@ -1,0 +1,165 @@
+"""What the metaserver remembers: frozen records (DESIGN.md section 3).
+
+Must not know: protobuf, gRPC, time. Invariant: records are never changed, only replaced, so that a shallow copy of a
+table is a consistent view (snapshots). Their encoding is docs/formats/metaserver-log.md. Any thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class AttachMode(StrEnum):
+    EXCLUSIVE = "exclusive"
+    SHARED = "shared"
+    READ_ONLY = "read_only"
+
+
+class FailureDomain(StrEnum):
+    ZONE = "zone"
+    SERVER = "server"
+    CHUNKSERVER = "chunkserver"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    cluster_id: bytes
+    name: str
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunkserver:
+    store_id: bytes
+    data_address: str  # IP:PORT
+    admin_address: str
+    http_address: str
+    zone: str
+    server: str
+    capacity_bytes: int
+    registered_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    pool_id: int
+    name: str
+    copyset_count: int  # power of two
+    replica_count: int
+    failure_domain: FailureDomain
+    created_at_ms: int
+    version: int
+    # Stores that have not confirmed the genesis of their copysets yet (R1); empty when the pool is ready.
+    unformed: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Copyset:
+    copyset_id: int  # pool id << 32 | index
+    replicas: tuple[bytes, ...]  # store ids
+    preferred_leader: bytes
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Epochs in [floor, ceiling] that are not revoked are valid. Only rises (R12): what was invalid stays so."""
+
+    floor: int
+    ceiling: int
+    revoked: tuple[int, ...]  # sorted, within [floor, ceiling]
+
+    def admits(self, epoch: int) -> bool:
+        return self.floor <= epoch <= self.ceiling and epoch not in self.revoked
+
+
+NO_EPOCHS = Fence(floor=1, ceiling=0, revoked=())
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    attachment_id: int
+    volume_id: int
+    epoch: int
+    mode: AttachMode
+    holder: str
+    attached_at_ms: int
+    fence_seq: int  # active once the volume's fenced_seq has reached it
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    volume_id: int  # never used twice
+    name: str
+    pool_id: int
+    size_bytes: int
+    stripe_unit_bytes: int
+    stripe_count: int
+    placement_id: int
+    created_at_ms: int
+    version: int
+    next_epoch: int
+    fence: Fence
+    fence_seq: int  # of `fence`: raised with each change of it
+    fenced_seq: int  # every copyset of the pool has applied the fence of this number
+    attachments: tuple[Attachment, ...]  # by epoch
+
+    def attachment(self, attachment_id: int) -> Attachment | None:
+        return next((a for a in self.attachments if a.attachment_id == attachment_id), None)
+
+    def is_active(self, attachment: Attachment) -> bool:
+        return attachment.fence_seq <= self.fenced_seq
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A deleted volume of which some copyset has not yet confirmed the fence at infinity."""
+
+    volume_id: int
+    pool_id: int
+    name: str
+
+
+class Reason(StrEnum):
+    """Why a command was refused. A refusal is a result like any other: same log, same refusal (R16)."""
+
+    NOT_FOUND = "not_found"
+    EXISTS = "exists"
+    INVALID = "invalid"
+    CONFLICT = "conflict"
+    NO_PLACEMENT = "no_placement"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    reason: Reason
+    message: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    attachment: Attachment
+    fenced: tuple[Attachment, ...]  # whom it put out
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    volume_id: int
+    was_attached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    volume_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Of commands that have nothing to tell."""
+
+    changed: bool
+
+
+Result = Refusal | Volume | Pool | Chunkserver | Cluster | Attached | Detached | Deleted | Done

@@ -1,0 +1,418 @@
+"""The metaserver's replicated state machine.
+
+Owns: the tables and what each command does to them. Must not know: time, randomness, the network (R16).
+Invariants: a command that was answered is answered the same when it comes again with its request id; volume ids,
+epochs and attachment ids are never used twice; fences only rise (R12); a refused command changes nothing but the memory
+of requests. Each command costs O(1) in the number of volumes. Thread: the asyncio loop.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from metaserver.domain import commands as cmd
+from metaserver.domain.codec import decode_command
+from metaserver.domain.entities import (
+    NO_EPOCHS,
+    Attached,
+    Attachment,
+    Chunkserver,
+    Cluster,
+    Copyset,
+    Deleted,
+    Deletion,
+    Detached,
+    Done,
+    Pool,
+    Reason,
+    Refusal,
+    Result,
+    Volume,
+)
+from metaserver.domain.fencing import REVOKED_MAX, conflicting, oldest, raised
+from metaserver.domain.limits import check_layout, check_name, check_size
+
+# How many answered requests are remembered (R16): a retry later than this many other requests is a new request.
+REMEMBERED_MAX = 16384
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    command: str  # name of its class
+    result: Result
+
+
+@dataclass(slots=True)
+class Counters:
+    """Numbers that only rise."""
+
+    version: int = 0  # of the whole state
+    topology_version: int = 0
+    next_pool_id: int = 1  # pool 0 is the metaservers' own
+    next_volume_id: int = 1
+    next_attachment_id: int = 1
+
+
+class _Refused(Exception):
+    def __init__(self, reason: Reason, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.refusal = Refusal(reason, message, remedy)
+
+
+class MetaState:
+    """Tables are dicts in order of insertion, which the log decides; so every replica has the same order."""
+
+    def __init__(self) -> None:
+        self.cluster: Cluster | None = None
+        self.counters = Counters()
+        self.chunkservers: dict[bytes, Chunkserver] = {}
+        self.pools: dict[int, Pool] = {}
+        self.copysets: dict[int, Copyset] = {}
+        self.volumes: dict[int, Volume] = {}
+        self.deletions: dict[int, Deletion] = {}
+        self.remembered: dict[bytes, Remembered] = {}
+        self.remembered_order: deque[bytes] = deque()
+        # Derived, never in a snapshot:
+        self.volume_bytes = 0
+        self.attachment_count = 0
+        self._volume_id_of_name: dict[str, int] = {}
+        self._volume_ids: list[int] = []
+        self._volumes_of_pool: dict[int, int] = {}
+        self._unfenced: dict[int, None] = {}
+
+    # --- Applying ---------------------------------------------------------------------------------------------
+
+    def apply(self, data: bytes) -> Result:
+        """Raises CodecError for bytes that are no command: the caller must stop, not skip."""
+        return self.execute(decode_command(data))
+
+    def execute(self, command: cmd.Command) -> Result:
+        name = type(command).__name__
+        known = self.remembered.get(command.request_id) if command.request_id else None
+        if known is not None:
+            if known.command == name:
+                return known.result
+            return Refusal(
+                Reason.INVALID,
+                "This request id was used for another request.",
+                "Make a new id for each request.",
+            )
+        try:
+            result = _HANDLERS[type(command)](self, command)
+        except _Refused as refused:
+            result = refused.refusal
+        if command.request_id:
+            self._remember(command.request_id, Remembered(name, result))
+        return result
+
+    def _remember(self, request_id: bytes, remembered: Remembered) -> None:
+        self.remembered[request_id] = remembered
+        self.remembered_order.append(request_id)
+        if len(self.remembered_order) > REMEMBERED_MAX:
+            del self.remembered[self.remembered_order.popleft()]
+
+    def _next_version(self) -> int:
+        self.counters.version += 1
+        return self.counters.version
+
+    # --- Reading ----------------------------------------------------------------------------------------------
+
+    def find_volume(self, name: str, volume_id: int) -> Volume | None:
+        """By name when there is one, else by id."""
+        return self.volumes.get(self._volume_id_of_name.get(name, 0) if name else volume_id)
+
+    def volumes_after(self, volume_id: int, limit: int) -> list[Volume]:
+        """In order of id."""
+        start = bisect_right(self._volume_ids, volume_id)
+        return [self.volumes[i] for i in self._volume_ids[start : start + limit]]
+
+    def volume_count(self, pool_id: int) -> int:
+        return self._volumes_of_pool.get(pool_id, 0)
+
+    def pool_of_name(self, name: str) -> Pool | None:
+        return next((pool for pool in self.pools.values() if pool.name == name), None)
+
+    def copysets_of(self, pool: Pool) -> Iterator[Copyset]:
+        first = pool.pool_id << 32
+        return (self.copysets[first + index] for index in range(pool.copyset_count))
+
+    def unfenced_volumes(self) -> list[int]:
+        """Volumes whose newest fence is not confirmed by every copyset."""
+        return list(self._unfenced)
+
+    def some_deletions(self, limit: int) -> list[Deletion]:
+        return list(islice(self.deletions.values(), limit))
+
+    def map_version(self, volume: Volume) -> int:
+        """Of the volume map: rises with whatever is in it."""
+        pool = self.pools[volume.pool_id]
+        return max(volume.version, pool.version, self.counters.topology_version)
+
+    # --- Topology ---------------------------------------------------------------------------------------------
+
+    def _init_cluster(self, command: cmd.InitCluster) -> Result:
+        if self.cluster is None:
+            self.cluster = Cluster(command.cluster_id, command.name, command.at_ms)
+            self._next_version()
+        return self.cluster
+
+    def _register_chunkserver(self, command: cmd.RegisterChunkserver) -> Result:
+        known = self.chunkservers.get(command.store_id)
+        if known is None and len(command.store_id) != 16:
+            raise _Refused(Reason.INVALID, "A store id has 16 bytes.")
+        chunkserver = Chunkserver(
+            store_id=command.store_id,
+            data_address=command.data_address,
+            admin_address=command.admin_address,
+            http_address=command.http_address,
+            zone=command.zone,
+            server=command.server,
+            capacity_bytes=command.capacity_bytes,
+            registered_at_ms=known.registered_at_ms if known else command.at_ms,
+        )
+        if chunkserver != known:
+            self.chunkservers[command.store_id] = chunkserver
+            self.counters.topology_version = self._next_version()
+        return chunkserver
+
+    def _create_pool(self, command: cmd.CreatePool) -> Result:
+        _check(check_name(command.name, "pool"))
+        if self.pool_of_name(command.name):
+            raise _Refused(Reason.EXISTS, f"There is a pool '{command.name}' already.")
+        count = len(command.placements)
+        if not count or count & (count - 1):
+            raise _Refused(Reason.INVALID, f"The number of copysets {count} is no power of two.")
+        for store_id in command.stores:
+            if store_id not in self.chunkservers:
+                raise _Refused(Reason.NOT_FOUND, f"There is no chunkserver {store_id.hex()}.")
+        for row in command.placements:
+            if len(row) != command.replica_count or len(set(row)) != len(row):
+                raise _Refused(Reason.INVALID, "A copyset's replicas are not on different stores.")
+        pool_id = self.counters.next_pool_id
+        self.counters.next_pool_id += 1
+        version = self._next_version()
+        used = sorted({position for row in command.placements for position in row})
+        pool = Pool(
+            pool_id=pool_id,
+            name=command.name,
+            copyset_count=count,
+            replica_count=command.replica_count,
+            failure_domain=command.failure_domain,
+            created_at_ms=command.at_ms,
+            version=version,
+            unformed=tuple(command.stores[position] for position in used),
+        )
+        self.pools[pool_id] = pool
+        for index, row in enumerate(command.placements):
+            replicas = tuple(command.stores[position] for position in row)
+            copyset_id = pool_id << 32 | index
+            self.copysets[copyset_id] = Copyset(
+                copyset_id, tuple(sorted(replicas)), replicas[0], version
+            )
+        return pool
+
+    def _confirm_formed(self, command: cmd.ConfirmFormed) -> Result:
+        pool = self.pools.get(command.pool_id)
+        if pool is None or command.store_id not in pool.unformed:
+            return Done(changed=False)
+        rest = tuple(store for store in pool.unformed if store != command.store_id)
+        self.pools[pool.pool_id] = replace(pool, unformed=rest)
+        self._next_version()
+        return Done(changed=True)
+
+    # --- Volumes ----------------------------------------------------------------------------------------------
+
+    def _create_volume(self, command: cmd.CreateVolume) -> Result:
+        _check(check_name(command.name, "volume"))
+        _check(check_size(command.size_bytes))
+        _check(check_layout(command.stripe_unit_bytes, command.stripe_count))
+        if command.name in self._volume_id_of_name:
+            raise _Refused(Reason.EXISTS, f"There is a volume '{command.name}' already.")
+        pool = self.pool_of_name(command.pool_name)
+        if pool is None:
+            raise _Refused(Reason.NOT_FOUND, f"There is no pool '{command.pool_name}'.")
+        volume_id = self.counters.next_volume_id
+        self.counters.next_volume_id += 1
+        volume = Volume(
+            volume_id=volume_id,
+            name=command.name,
+            pool_id=pool.pool_id,
+            size_bytes=command.size_bytes,
+            stripe_unit_bytes=command.stripe_unit_bytes,
+            stripe_count=command.stripe_count,
+            placement_id=volume_id,  # its own root ancestor
+            created_at_ms=command.at_ms,
+            version=self._next_version(),
+            next_epoch=1,
+            fence=NO_EPOCHS,
+            fence_seq=0,
+            fenced_seq=0,
+            attachments=(),
+        )
+        self.put_volume(volume)
+        return volume
+
+    def put_volume(self, volume: Volume) -> None:
+        """Puts it in, or in place of its earlier record, with everything derived. Its name does not change."""
+        before = self.volumes.get(volume.volume_id)
+        self.volumes[volume.volume_id] = volume
+        if before is None:
+            self._volume_id_of_name[volume.name] = volume.volume_id
+            self._volume_ids.append(volume.volume_id)
+            self._volumes_of_pool[volume.pool_id] = self.volume_count(volume.pool_id) + 1
+        else:
+            self.volume_bytes -= before.size_bytes
+            self.attachment_count -= len(before.attachments)
+        self.volume_bytes += volume.size_bytes
+        self.attachment_count += len(volume.attachments)
+        if volume.fenced_seq < volume.fence_seq:
+            self._unfenced[volume.volume_id] = None
+        else:
+            self._unfenced.pop(volume.volume_id, None)
+
+    def _drop_volume(self, volume: Volume) -> None:
+        del self.volumes[volume.volume_id]
+        del self._volume_id_of_name[volume.name]
+        del self._volume_ids[bisect_right(self._volume_ids, volume.volume_id) - 1]
+        self._volumes_of_pool[volume.pool_id] -= 1
+        self.volume_bytes -= volume.size_bytes
+        self.attachment_count -= len(volume.attachments)
+        self._unfenced.pop(volume.volume_id, None)
+
+    def _resize_volume(self, command: cmd.ResizeVolume) -> Result:
+        volume = self._need_volume(command.name, command.volume_id)
+        _check(check_size(command.size_bytes))
+        if command.size_bytes < volume.size_bytes:
+            raise _Refused(
+                Reason.CONFLICT,
+                f"Volume '{volume.name}' has {volume.size_bytes} bytes and cannot shrink to "
+                f"{command.size_bytes}: data beyond the new end would be lost.",
+                "Copy what you need into a smaller volume.",
+            )
+        if command.size_bytes > volume.size_bytes:
+            volume = replace(volume, size_bytes=command.size_bytes, version=self._next_version())
+            self.put_volume(volume)
+        return volume
+
+    def _delete_volume(self, command: cmd.DeleteVolume) -> Result:
+        volume = self._need_volume(command.name, command.volume_id)
+        if volume.attachments and not command.force:
+            holders = ", ".join(sorted({a.holder for a in volume.attachments}))
+            raise _Refused(
+                Reason.CONFLICT,
+                f"Volume '{volume.name}' is attached ({holders}).",
+                "Detach it first, or delete it by force.",
+            )
+        self._drop_volume(volume)
+        # R12: the id is never used again and the copysets get a fence at infinity; remembered until all have it.
+        self.deletions[volume.volume_id] = Deletion(volume.volume_id, volume.pool_id, volume.name)
+        self._next_version()
+        return Deleted(volume.volume_id)
+
+    def _confirm_deleted(self, command: cmd.ConfirmDeleted) -> Result:
+        if self.deletions.pop(command.volume_id, None) is None:
+            return Done(changed=False)
+        self._next_version()
+        return Done(changed=True)
+
+    # --- Attachments (R12) --------------------------------------------------------------------------------------
+
+    def _attach_volume(self, command: cmd.AttachVolume) -> Result:
+        volume = self._need_volume(command.name, command.volume_id)
+        fenced = conflicting(volume.attachments, command.mode)
+        if fenced and command.refuse_when_attached:
+            raise _Refused(
+                Reason.CONFLICT,
+                f"Volume '{volume.name}' is attached {fenced[0].mode} by {fenced[0].holder}.",
+                "Detach it there first, or attach without the wish to be refused.",
+            )
+        remaining = tuple(a for a in volume.attachments if a not in fenced)
+        epoch = volume.next_epoch
+        fence = raised(volume.fence, [*(a.epoch for a in remaining), epoch], epoch)
+        if len(fence.revoked) > REVOKED_MAX:
+            old = oldest(volume)
+            raise _Refused(
+                Reason.CONFLICT,
+                f"Volume '{volume.name}' has had too many attachments since {old.holder} attached it.",
+                f"Detach attachment {old.attachment_id} and attach it again.",
+            )
+        attachment = Attachment(
+            attachment_id=self.counters.next_attachment_id,
+            volume_id=volume.volume_id,
+            epoch=epoch,
+            mode=command.mode,
+            holder=command.holder,
+            attached_at_ms=command.at_ms,
+            fence_seq=volume.fence_seq + 1,
+        )
+        self.counters.next_attachment_id += 1
+        self.put_volume(
+            replace(
+                volume,
+                version=self._next_version(),
+                next_epoch=epoch + 1,
+                fence=fence,
+                fence_seq=volume.fence_seq + 1,
+                attachments=(*remaining, attachment),
+            )
+        )
+        return Attached(attachment, fenced)
+
+    def _confirm_fenced(self, command: cmd.ConfirmFenced) -> Result:
+        volume = self.volumes.get(command.volume_id)
+        if volume is None:
+            return Done(changed=False)
+        reached = min(command.fence_seq, volume.fence_seq)
+        if reached <= volume.fenced_seq:
+            return Done(changed=False)
+        self.put_volume(replace(volume, fenced_seq=reached, version=self._next_version()))
+        return Done(changed=True)
+
+    def _detach_volume(self, command: cmd.DetachVolume) -> Result:
+        volume = self.volumes.get(command.volume_id)
+        attachment = volume.attachment(command.attachment_id) if volume else None
+        if volume is None or attachment is None:
+            return Detached(command.volume_id, was_attached=False)
+        remaining = tuple(a for a in volume.attachments if a is not attachment)
+        self.put_volume(
+            replace(
+                volume,
+                version=self._next_version(),
+                fence=raised(volume.fence, (a.epoch for a in remaining), volume.fence.ceiling),
+                fence_seq=volume.fence_seq + 1,
+                attachments=remaining,
+            )
+        )
+        return Detached(volume.volume_id, was_attached=True)
+
+    def _need_volume(self, name: str, volume_id: int) -> Volume:
+        volume = self.find_volume(name, volume_id)
+        if volume is None:
+            called = f"volume '{name}'" if name else f"volume with the id {volume_id}"
+            raise _Refused(Reason.NOT_FOUND, f"There is no {called}.")
+        return volume
+
+
+def _check(complaint: str | None) -> None:
+    if complaint:
+        raise _Refused(Reason.INVALID, complaint)
+
+
+_HANDLERS: dict[type[Any], Callable[[MetaState, Any], Result]] = {
+    cmd.InitCluster: MetaState._init_cluster,
+    cmd.RegisterChunkserver: MetaState._register_chunkserver,
+    cmd.CreatePool: MetaState._create_pool,
+    cmd.ConfirmFormed: MetaState._confirm_formed,
+    cmd.CreateVolume: MetaState._create_volume,
+    cmd.ResizeVolume: MetaState._resize_volume,
+    cmd.DeleteVolume: MetaState._delete_volume,
+    cmd.ConfirmDeleted: MetaState._confirm_deleted,
+    cmd.AttachVolume: MetaState._attach_volume,
+    cmd.ConfirmFenced: MetaState._confirm_fenced,
+    cmd.DetachVolume: MetaState._detach_volume,
+}
