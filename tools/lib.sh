@@ -75,6 +75,13 @@ _package_digest() {
   printf '%s\n' "$*"
 }
 
+_pip() {
+  local command=$1
+  shift
+  "$CURVE_VENV/bin/python" -m pip "$command" --quiet --disable-pip-version-check \
+    --constraint tools/constraints.txt "$@"
+}
+
 # install_package [EXTRA]: the package with the native extension into the venv, as a user gets it (`pip install .`);
 # nothing to do if nothing changed since the last time.
 install_package() {
@@ -85,8 +92,11 @@ install_package() {
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$digest" ]; then
     return
   fi
-  "$CURVE_VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --constraint tools/constraints.txt "$target"
+  # The build directory is kept, so that a later installation compiles only what changed; that wants the build
+  # requirements in the environment itself. Same flags as the developer build, so that ccache serves both.
+  _pip install $(sed -n 's/^requires = \[\(.*\)\]$/\1/p' pyproject.toml | tr -d '",')
+  _pip install --no-build-isolation --config-settings=build-dir="$CURVE_BUILD/package" \
+    --config-settings=cmake.define.CURVE_WERROR=ON --config-settings=cmake.define.CURVE_COMPLETE=ON "$target"
   printf '%s\n' "$digest" >"$stamp"
 }
 
@@ -94,9 +104,10 @@ install_package() {
 build_native() {
   local directory=${1:-$CURVE_BUILD}
   [ $# -eq 0 ] || shift
-  cmake -G Ninja -S "$CURVE_ROOT" -B "$directory" "$@" >"$directory.configure.log" 2>&1 || {
-    cat "$directory.configure.log" >&2
+  mkdir -p "$directory"
+  cmake -G Ninja -S "$CURVE_ROOT" -B "$directory" -DCURVE_COMPLETE=ON "$@" >"$directory/configure.log" 2>&1 || {
+    cat "$directory/configure.log" >&2
     return 1
   }
-  cmake --build "$directory" -j "$CURVE_JOBS"
+  cmake --build "$directory" -j "$CURVE_JOBS" -- --quiet
 }
