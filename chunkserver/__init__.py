@@ -1,1 +1,4 @@
-"""The chunkserver's Python shell: starts the native store, configures it, reports. No byte of data passes here."""
+"""The chunkserver's Python shell: starts the native store, configures it, reports.
+
+No byte of data passes here.
+"""

@@ -1,8 +1,9 @@
 """The contract of the native store server (`curve_py._native.store.StoreServer`).
 
-Owns: the protocol and the events. The native class hands events out as tuples whose first item is the name of the
-class here, followed by its fields in order, e.g. ("FenceDone", 3, [1, 2], [(3, b"...")]).
-Thread: the asyncio loop; no call blocks, except `format` and the constructor, which use the disk.
+Owns: the protocol and the events. The native class hands events out as tuples whose first item is
+the name of the class here, followed by its fields in order, e.g. ("FenceDone", 3, [1, 2], [(3,
+b"...")]). Thread: the asyncio loop; no call blocks, except `format` and the constructor, which use
+the disk.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""One family of exceptions for the whole library: a kind for programs, a sentence and a remedy for people.
+"""One family of exceptions for the whole library: a kind for programs, a sentence and a remedy for
+people.
 
 Must not know gRPC nor native code: curve_py.service.rpc and curve_py.client translate. Any thread.
 """

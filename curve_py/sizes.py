@@ -1,6 +1,7 @@
 """Sizes as people write them: "10GiB", "1.5T", "4096". Bytes inside. Pure functions, any thread.
 
-Units without "i" and with "B" (kB, MB) are decimal; a bare letter (K, M, G, T, P) is binary, as fio and qemu take it.
+Units without "i" and with "B" (kB, MB) are decimal; a bare letter (K, M, G, T, P) is binary, as fio
+and qemu take it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def _factor(unit: str) -> int | None:
     power = _POWERS.get(lowered[0])
     if power is None or lowered[1:] not in ("", "b", "ib"):
         return None
-    return 1000**power if lowered[1:] == "b" else 1024**power
+    return int(1000**power if lowered[1:] == "b" else 1024**power)
 
 
 def format_size(size_bytes: int) -> str:

@@ -1,4 +1,5 @@
-"""The names of things in Python: identifiers and limits that every part shares (native/base/types.h).
+"""The names of things in Python: identifiers and limits that every part shares
+(native/base/types.h).
 
 Invariant: the numbers here are part of the formats in docs/formats/. Plain values, any thread.
 """

@@ -1,4 +1,5 @@
-"""The volume map: what the native client needs to find every byte of a volume (docs/formats/volume-map.md).
+"""The volume map: what the native client needs to find every byte of a volume
+(docs/formats/volume-map.md).
 
 Owns both directions; the native reader is written from the page. Pure functions, any thread.
 """

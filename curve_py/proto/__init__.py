@@ -1,1 +1,4 @@
-"""The control plane's published messages. Generated from the .proto files here by tools/gen-proto."""
+"""The control plane's published messages.
+
+Generated from the .proto files here by tools/gen-proto.
+"""

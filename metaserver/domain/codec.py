@@ -1,7 +1,9 @@
-"""Records to bytes and back: canonical JSON, one encoding for commands and snapshots (docs/formats/metaserver-log.md).
+"""Records to bytes and back: canonical JSON, one encoding for commands and snapshots
+(docs/formats/metaserver-log.md).
 
-Invariant (R16): one record has one encoding: fields in the order of their declaration, no spaces, UTF-8; no unordered
-maps anywhere. A record with an unknown name, version or field is refused, never guessed at. Any thread.
+Invariant (R16): one record has one encoding: fields in the order of their declaration, no spaces,
+UTF-8; no unordered maps anywhere. A record with an unknown name, version or field is refused, never
+guessed at. Any thread.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What can be asked of the state machine: one frozen record per command.
 
-Invariant (R16): time, randomness and placement are decided before a command is proposed, so each command carries
-them; none holds an unordered map. `request_id` (16 bytes) is set on what a client asks, and empty on what the
-metaserver tells itself, which is idempotent by nature. Encoding: docs/formats/metaserver-log.md. Any thread.
+Invariant (R16): time, randomness and placement are decided before a command is proposed, so each
+command carries them; none holds an unordered map. `request_id` (16 bytes) is set on what a client
+asks, and empty on what the metaserver tells itself, which is idempotent by nature. Encoding:
+docs/formats/metaserver-log.md. Any thread.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class RegisterChunkserver:
 
 @dataclass(frozen=True, slots=True)
 class CreatePool:
-    """With its placement: `placements[i]` is copyset i, positions in `stores`, the preferred leader first."""
+    """With its placement: `placements[i]` is copyset i, positions in `stores`, the preferred leader
+    first.
+    """
 
     request_id: bytes
     at_ms: int

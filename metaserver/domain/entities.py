@@ -1,7 +1,8 @@
 """What the metaserver remembers: frozen records (DESIGN.md section 3).
 
-Must not know: protobuf, gRPC, time. Invariant: records are never changed, only replaced, so that a shallow copy of a
-table is a consistent view (snapshots). Their encoding is docs/formats/metaserver-log.md. Any thread.
+Must not know: protobuf, gRPC, time. Invariant: records are never changed, only replaced, so that a
+shallow copy of a table is a consistent view (snapshots). Their encoding is
+docs/formats/metaserver-log.md. Any thread.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Pool:
     failure_domain: FailureDomain
     created_at_ms: int
     version: int
-    # Stores that have not confirmed the genesis of their copysets yet (R1); empty when the pool is ready.
+    # Stores that have not confirmed the genesis of their copysets yet (R1); empty when the pool is
+    # ready.
     unformed: tuple[bytes, ...]
 
 
@@ -64,7 +66,10 @@ class Copyset:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Epochs in [floor, ceiling] that are not revoked are valid. Only rises (R12): what was invalid stays so."""
+    """Epochs in [floor, ceiling] that are not revoked are valid.
+
+    Only rises (R12): what was invalid stays so.
+    """
 
     floor: int
     ceiling: int
@@ -122,7 +127,10 @@ class Deletion:
 
 
 class Reason(StrEnum):
-    """Why a command was refused. A refusal is a result like any other: same log, same refusal (R16)."""
+    """Why a command was refused.
+
+    A refusal is a result like any other: same log, same refusal (R16).
+    """
 
     NOT_FOUND = "not_found"
     EXISTS = "exists"

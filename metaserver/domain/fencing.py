@@ -1,6 +1,7 @@
 """Which epochs of a volume are valid, as attachments come and go (R12). Pure functions, any thread.
 
-Invariant: a fence only rises: an epoch that was refused once, or that was put out, is never admitted again.
+Invariant: a fence only rises: an epoch that was refused once, or that was put out, is never
+admitted again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What names, sizes and layouts are allowed. Each check returns None or a sentence. Pure, any thread."""
+"""What names, sizes and layouts are allowed.
+
+Each check returns None or a sentence. Pure, any thread.
+"""
 
 from __future__ import annotations
 

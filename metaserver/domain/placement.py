@@ -1,8 +1,8 @@
 """Which chunkservers hold each copyset of a new pool, and which replica should lead.
 
-Owns: balance (replicas and preferred leaders per chunkserver, by capacity) and failure domains. Decided by the leader
-before it proposes (R16); the result travels in the command. Pure; a few ms per thousand copysets: run it off the loop
-for large pools. Any thread.
+Owns: balance (replicas and preferred leaders per chunkserver, by capacity) and failure domains.
+Decided by the leader before it proposes (R16); the result travels in the command. Pure; a few ms
+per thousand copysets: run it off the loop for large pools. Any thread.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import combinations
 from metaserver.domain.entities import Chunkserver, FailureDomain
 
 
-class ImpossiblePlacement(Exception):
+class ImpossiblePlacementError(Exception):
     """Not enough failure domains; the sentence says what there is and what is needed."""
 
 
@@ -39,14 +39,14 @@ def domain_of(chunkserver: Chunkserver, level: FailureDomain) -> tuple[str, ...]
 def choose_domain(
     chunkservers: Sequence[Chunkserver], replica_count: int, wanted: FailureDomain | None
 ) -> FailureDomain:
-    """`wanted`, or the widest that has a domain per replica. Raises ImpossiblePlacement."""
+    """`wanted`, or the widest that has a domain per replica. Raises ImpossiblePlacementError."""
     levels = [wanted] if wanted else list(FailureDomain)
     for level in levels:
         if len({domain_of(c, level) for c in chunkservers}) >= replica_count:
             return level
     level = levels[-1]
     count = len({domain_of(c, level) for c in chunkservers})
-    raise ImpossiblePlacement(
+    raise ImpossiblePlacementError(
         f"{replica_count} replicas need {replica_count} different {level.value}s and there are {count}."
     )
 
@@ -58,7 +58,10 @@ def place(
     wanted: FailureDomain | None,
     seed: int,
 ) -> Placement:
-    """Balanced copysets over distinct domains: zones first, then servers. Raises ImpossiblePlacement."""
+    """Balanced copysets over distinct domains: zones first, then servers.
+
+    Raises ImpossiblePlacementError.
+    """
     level = choose_domain(chunkservers, replica_count, wanted)
     picker = _Picker(chunkservers, level, random.Random(seed))
     replicas = [picker.pick(replica_count) for _ in range(copyset_count)]
@@ -71,7 +74,9 @@ def place(
 
 
 class _Picker:
-    """Takes the least loaded chunkserver of an unused domain, preferring pairs that share few copysets."""
+    """Takes the least loaded chunkserver of an unused domain, preferring pairs that share few
+    copysets.
+    """
 
     def __init__(
         self, chunkservers: Sequence[Chunkserver], level: FailureDomain, rng: random.Random
@@ -104,7 +109,9 @@ class _Picker:
             free = [p for p in everything if self._domains[p][level] not in used]
             if free:
                 return free
-        raise ImpossiblePlacement("The chunkservers do not spread over enough failure domains.")
+        raise ImpossiblePlacementError(
+            "The chunkservers do not spread over enough failure domains."
+        )
 
     def _cost(self, position: int, chosen: list[int]) -> tuple[float, int, float]:
         shared = sum(self._pairs[min(position, c), max(position, c)] for c in chosen)

@@ -1,8 +1,9 @@
 """What the metaserver needs from the outside world, as protocols that adapters implement.
 
-Owns: the contract of the native raft node (`RaftNode`, events) and of the way to chunkservers (`ChunkserverGateway`).
-Invariant: `Committed` events come in index order, each index exactly once per run, except after `InstallSnapshot`,
-which replaces the whole state. Nothing here blocks the event loop. Thread: the asyncio loop of the process.
+Owns: the contract of the native raft node (`RaftNode`, events) and of the way to chunkservers
+(`ChunkserverGateway`). Invariant: `Committed` events come in index order, each index exactly once
+per run, except after `InstallSnapshot`, which replaces the whole state. Nothing here blocks the
+event loop. Thread: the asyncio loop of the process.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ from typing import Protocol
 COMMAND_BYTES_MAX = 1024 * 1024
 
 
-# --- Events of the raft node --------------------------------------------------------------------------------------
-# The native class hands them out as plain tuples whose first item is the name of the class here, followed by the
-# fields in order, e.g. ("Committed", 7, 2, b"...", 0). metaserver.adapters.raft_node turns them into these classes.
+# --- Events of the raft node ------------------------------------------------------------------
+# The native class hands them out as plain tuples whose first item is the name of the class here,
+# followed by the fields in order, e.g. ("Committed", 7, 2, b"...", 0).
+# metaserver.adapters.raft_node turns them into these classes.
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """An entry is committed. `ticket` is the one of `propose` when it was proposed here in this run, else 0."""
+    """An entry is committed.
+
+    `ticket` is the one of `propose` when it was proposed here in this run, else 0.
+    """
 
     index: int
     term: int
@@ -30,7 +35,10 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class ProposalFailed:
-    """`not_leader`: it certainly did not happen. `lost`: it may or may not have happened (or will yet)."""
+    """`not_leader`: it certainly did not happen.
+
+    `lost`: it may or may not have happened (or will yet).
+    """
 
     ticket: int
     reason: str
@@ -38,7 +46,10 @@ class ProposalFailed:
 
 @dataclass(frozen=True, slots=True)
 class LeaderChanged:
-    """Who leads as far as this node knows. `is_leader` comes only after the no-op of the term is applied (R9)."""
+    """Who leads as far as this node knows.
+
+    `is_leader` comes only after the no-op of the term is applied (R9).
+    """
 
     term: int
     leader_id: bytes | None
@@ -47,7 +58,9 @@ class LeaderChanged:
 
 @dataclass(frozen=True, slots=True)
 class ReadReady:
-    """Everything that was committed when `read_index` was called has been delivered before this event."""
+    """Everything that was committed when `read_index` was called has been delivered before this
+    event.
+    """
 
     ticket: int
 
@@ -59,7 +72,9 @@ class ReadFailed:
 
 @dataclass(frozen=True, slots=True)
 class InstallSnapshot:
-    """Replace the whole state by the file at `path`: exactly the bytes once given to `snapshot_write`."""
+    """Replace the whole state by the file at `path`: exactly the bytes once given to
+    `snapshot_write`.
+    """
 
     index: int
     term: int
@@ -92,7 +107,7 @@ RaftEvent = (
 )
 
 
-class QueueFull(Exception):
+class QueueFullError(Exception):
     """The raft node takes no more proposals for now."""
 
 
@@ -125,11 +140,11 @@ class RaftNode(Protocol):
     def poll(self, max_events: int) -> list[RaftEvent]: ...
 
     def propose(self, command: bytes) -> int:
-        """A ticket above 0. Raises QueueFull. At most COMMAND_BYTES_MAX."""
+        """A ticket above 0. Raises QueueFullError. At most COMMAND_BYTES_MAX."""
         ...
 
     def read_index(self) -> int:
-        """A ticket above 0; answered by ReadReady or ReadFailed. Raises QueueFull."""
+        """A ticket above 0; answered by ReadReady or ReadFailed. Raises QueueFullError."""
         ...
 
     def snapshot_begin(self, index: int, term: int) -> None: ...
@@ -141,16 +156,18 @@ class RaftNode(Protocol):
     def status(self) -> NodeView: ...
 
 
-# --- Chunkservers -------------------------------------------------------------------------------------------------
+# --- Chunkservers -----------------------------------------------------------------------------
 
 
-class Unreachable(Exception):
+class UnreachableError(Exception):
     """The chunkserver did not answer, or answered with an error; the sentence says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopysetOutcome:
-    """Of a fence or a deletion: where it is applied, and who is said to lead the rest (None: unknown)."""
+    """Of a fence or a deletion: where it is applied, and who is said to lead the rest (None:
+    unknown).
+    """
 
     applied: tuple[int, ...]
     not_leader: tuple[tuple[int, bytes | None], ...]
@@ -166,7 +183,10 @@ class Genesis:
 
 
 class ChunkserverGateway(Protocol):
-    """Commands to one chunkserver, found by its admin address. All idempotent; all raise Unreachable."""
+    """Commands to one chunkserver, found by its admin address.
+
+    All idempotent; all raise UnreachableError.
+    """
 
     async def set_peers(
         self, address: str, store_id: bytes, version: int, peers: list[tuple[bytes, str]]

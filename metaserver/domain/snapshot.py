@@ -1,8 +1,9 @@
-"""The whole state as a stream of lines, written and read in slices (docs/formats/metaserver-log.md).
+"""The whole state as a stream of lines, written and read in slices
+(docs/formats/metaserver-log.md).
 
-Invariants: the same log gives the same bytes (R16); `Capture` is a consistent view though the state goes on changing,
-because records are frozen and tables are copied shallowly; neither side works longer than a slice at a time.
-Thread: the asyncio loop; the caller breathes between slices.
+Invariants: the same log gives the same bytes (R16); `Capture` is a consistent view though the state
+goes on changing, because records are frozen and tables are copied shallowly; neither side works
+longer than a slice at a time. Thread: the asyncio loop; the caller breathes between slices.
 """
 
 from __future__ import annotations
@@ -71,7 +72,10 @@ class Capture:
 
 
 class Restorer:
-    """Builds a state from the bytes of a snapshot, fed in pieces. Raises CodecError for what it does not know."""
+    """Builds a state from the bytes of a snapshot, fed in pieces.
+
+    Raises CodecError for what it does not know.
+    """
 
     def __init__(self) -> None:
         self._state = MetaState()

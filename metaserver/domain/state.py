@@ -1,9 +1,10 @@
 """The metaserver's replicated state machine.
 
-Owns: the tables and what each command does to them. Must not know: time, randomness, the network (R16).
-Invariants: a command that was answered is answered the same when it comes again with its request id; volume ids,
-epochs and attachment ids are never used twice; fences only rise (R12); a refused command changes nothing but the memory
-of requests. Each command costs O(1) in the number of volumes. Thread: the asyncio loop.
+Owns: the tables and what each command does to them. Must not know: time, randomness, the network
+(R16). Invariants: a command that was answered is answered the same when it comes again with its
+request id; volume ids, epochs and attachment ids are never used twice; fences only rise (R12); a
+refused command changes nothing but the memory of requests. Each command costs O(1) in the number of
+volumes. Thread: the asyncio loop.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from metaserver.domain.entities import (
 from metaserver.domain.fencing import REVOKED_MAX, conflicting, oldest, raised
 from metaserver.domain.limits import check_layout, check_name, check_size
 
-# How many answered requests are remembered (R16): a retry later than this many other requests is a new request.
+# How many answered requests are remembered (R16): a retry later than this many other requests is a
+# new request.
 REMEMBERED_MAX = 16384
 
 
@@ -58,14 +60,16 @@ class Counters:
     next_attachment_id: int = 1
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     def __init__(self, reason: Reason, message: str, remedy: str = "") -> None:
         super().__init__(message)
         self.refusal = Refusal(reason, message, remedy)
 
 
 class MetaState:
-    """Tables are dicts in order of insertion, which the log decides; so every replica has the same order."""
+    """Tables are dicts in order of insertion, which the log decides; so every replica has the same
+    order.
+    """
 
     def __init__(self) -> None:
         self.cluster: Cluster | None = None
@@ -85,7 +89,7 @@ class MetaState:
         self._volumes_of_pool: dict[int, int] = {}
         self._unfenced: dict[int, None] = {}
 
-    # --- Applying ---------------------------------------------------------------------------------------------
+    # --- Applying -----------------------------------------------------------------------------
 
     def apply(self, data: bytes) -> Result:
         """Raises CodecError for bytes that are no command: the caller must stop, not skip."""
@@ -104,7 +108,7 @@ class MetaState:
             )
         try:
             result = _HANDLERS[type(command)](self, command)
-        except _Refused as refused:
+        except _RefusedError as refused:
             result = refused.refusal
         if command.request_id:
             self._remember(command.request_id, Remembered(name, result))
@@ -120,7 +124,7 @@ class MetaState:
         self.counters.version += 1
         return self.counters.version
 
-    # --- Reading ----------------------------------------------------------------------------------------------
+    # --- Reading ------------------------------------------------------------------------------
 
     def find_volume(self, name: str, volume_id: int) -> Volume | None:
         """By name when there is one, else by id."""
@@ -153,7 +157,7 @@ class MetaState:
         pool = self.pools[volume.pool_id]
         return max(volume.version, pool.version, self.counters.topology_version)
 
-    # --- Topology ---------------------------------------------------------------------------------------------
+    # --- Topology -----------------------------------------------------------------------------
 
     def _init_cluster(self, command: cmd.InitCluster) -> Result:
         if self.cluster is None:
@@ -164,7 +168,7 @@ class MetaState:
     def _register_chunkserver(self, command: cmd.RegisterChunkserver) -> Result:
         known = self.chunkservers.get(command.store_id)
         if known is None and len(command.store_id) != 16:
-            raise _Refused(Reason.INVALID, "A store id has 16 bytes.")
+            raise _RefusedError(Reason.INVALID, "A store id has 16 bytes.")
         chunkserver = Chunkserver(
             store_id=command.store_id,
             data_address=command.data_address,
@@ -183,16 +187,20 @@ class MetaState:
     def _create_pool(self, command: cmd.CreatePool) -> Result:
         _check(check_name(command.name, "pool"))
         if self.pool_of_name(command.name):
-            raise _Refused(Reason.EXISTS, f"There is a pool '{command.name}' already.")
+            raise _RefusedError(Reason.EXISTS, f"There is a pool '{command.name}' already.")
         count = len(command.placements)
         if not count or count & (count - 1):
-            raise _Refused(Reason.INVALID, f"The number of copysets {count} is no power of two.")
+            raise _RefusedError(
+                Reason.INVALID, f"The number of copysets {count} is no power of two."
+            )
         for store_id in command.stores:
             if store_id not in self.chunkservers:
-                raise _Refused(Reason.NOT_FOUND, f"There is no chunkserver {store_id.hex()}.")
+                raise _RefusedError(Reason.NOT_FOUND, f"There is no chunkserver {store_id.hex()}.")
         for row in command.placements:
             if len(row) != command.replica_count or len(set(row)) != len(row):
-                raise _Refused(Reason.INVALID, "A copyset's replicas are not on different stores.")
+                raise _RefusedError(
+                    Reason.INVALID, "A copyset's replicas are not on different stores."
+                )
         pool_id = self.counters.next_pool_id
         self.counters.next_pool_id += 1
         version = self._next_version()
@@ -225,17 +233,17 @@ class MetaState:
         self._next_version()
         return Done(changed=True)
 
-    # --- Volumes ----------------------------------------------------------------------------------------------
+    # --- Volumes ------------------------------------------------------------------------------
 
     def _create_volume(self, command: cmd.CreateVolume) -> Result:
         _check(check_name(command.name, "volume"))
         _check(check_size(command.size_bytes))
         _check(check_layout(command.stripe_unit_bytes, command.stripe_count))
         if command.name in self._volume_id_of_name:
-            raise _Refused(Reason.EXISTS, f"There is a volume '{command.name}' already.")
+            raise _RefusedError(Reason.EXISTS, f"There is a volume '{command.name}' already.")
         pool = self.pool_of_name(command.pool_name)
         if pool is None:
-            raise _Refused(Reason.NOT_FOUND, f"There is no pool '{command.pool_name}'.")
+            raise _RefusedError(Reason.NOT_FOUND, f"There is no pool '{command.pool_name}'.")
         volume_id = self.counters.next_volume_id
         self.counters.next_volume_id += 1
         volume = Volume(
@@ -258,7 +266,10 @@ class MetaState:
         return volume
 
     def put_volume(self, volume: Volume) -> None:
-        """Puts it in, or in place of its earlier record, with everything derived. Its name does not change."""
+        """Puts it in, or in place of its earlier record, with everything derived.
+
+        Its name does not change.
+        """
         before = self.volumes.get(volume.volume_id)
         self.volumes[volume.volume_id] = volume
         if before is None:
@@ -288,7 +299,7 @@ class MetaState:
         volume = self._need_volume(command.name, command.volume_id)
         _check(check_size(command.size_bytes))
         if command.size_bytes < volume.size_bytes:
-            raise _Refused(
+            raise _RefusedError(
                 Reason.CONFLICT,
                 f"Volume '{volume.name}' has {volume.size_bytes} bytes and cannot shrink to "
                 f"{command.size_bytes}: data beyond the new end would be lost.",
@@ -303,13 +314,14 @@ class MetaState:
         volume = self._need_volume(command.name, command.volume_id)
         if volume.attachments and not command.force:
             holders = ", ".join(sorted({a.holder for a in volume.attachments}))
-            raise _Refused(
+            raise _RefusedError(
                 Reason.CONFLICT,
                 f"Volume '{volume.name}' is attached ({holders}).",
                 "Detach it first, or delete it by force.",
             )
         self._drop_volume(volume)
-        # R12: the id is never used again and the copysets get a fence at infinity; remembered until all have it.
+        # R12: the id is never used again and the copysets get a fence at infinity; remembered until
+        # all have it.
         self.deletions[volume.volume_id] = Deletion(volume.volume_id, volume.pool_id, volume.name)
         self._next_version()
         return Deleted(volume.volume_id)
@@ -320,13 +332,13 @@ class MetaState:
         self._next_version()
         return Done(changed=True)
 
-    # --- Attachments (R12) --------------------------------------------------------------------------------------
+    # --- Attachments (R12) --------------------------------------------------------------------
 
     def _attach_volume(self, command: cmd.AttachVolume) -> Result:
         volume = self._need_volume(command.name, command.volume_id)
         fenced = conflicting(volume.attachments, command.mode)
         if fenced and command.refuse_when_attached:
-            raise _Refused(
+            raise _RefusedError(
                 Reason.CONFLICT,
                 f"Volume '{volume.name}' is attached {fenced[0].mode} by {fenced[0].holder}.",
                 "Detach it there first, or attach without the wish to be refused.",
@@ -336,7 +348,7 @@ class MetaState:
         fence = raised(volume.fence, [*(a.epoch for a in remaining), epoch], epoch)
         if len(fence.revoked) > REVOKED_MAX:
             old = oldest(volume)
-            raise _Refused(
+            raise _RefusedError(
                 Reason.CONFLICT,
                 f"Volume '{volume.name}' has had too many attachments since {old.holder} attached it.",
                 f"Detach attachment {old.attachment_id} and attach it again.",
@@ -394,13 +406,13 @@ class MetaState:
         volume = self.find_volume(name, volume_id)
         if volume is None:
             called = f"volume '{name}'" if name else f"volume with the id {volume_id}"
-            raise _Refused(Reason.NOT_FOUND, f"There is no {called}.")
+            raise _RefusedError(Reason.NOT_FOUND, f"There is no {called}.")
         return volume
 
 
 def _check(complaint: str | None) -> None:
     if complaint:
-        raise _Refused(Reason.INVALID, complaint)
+        raise _RefusedError(Reason.INVALID, complaint)
 
 
 _HANDLERS: dict[type[Any], Callable[[MetaState, Any], Result]] = {
