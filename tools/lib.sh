@@ -72,32 +72,55 @@ _package_digest() {
   local paths=(pyproject.toml CMakeLists.txt cmake native curve_py metaserver chunkserver csi_driver)
   find "${paths[@]}" -type f -not -name '*_test.cc' -not -path '*/__pycache__/*' 2>/dev/null |
     LC_ALL=C sort | tr '\n' '\0' | xargs -0 sha256sum | sha256sum
-  printf '%s\n' "$*"
 }
 
-_pip() {
-  local command=$1
-  shift
-  "$CURVE_VENV/bin/python" -m pip "$command" --quiet --disable-pip-version-check \
+# Runs the command unless it ran before with the same digest: once STAMP DIGEST COMMAND...
+_once() {
+  local stamp=$1 digest=$2
+  shift 2
+  if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$digest" ]; then
+    rm -f "$stamp"
+    "$@"
+    printf '%s\n' "$digest" >"$stamp"
+  fi
+}
+
+_pip_install() {
+  "$CURVE_VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
     --constraint tools/constraints.txt "$@"
 }
 
-# install_package [EXTRA]: the package with the native extension into the venv, as a user gets it (`pip install .`);
-# nothing to do if nothing changed since the last time.
-install_package() {
-  local target=. digest stamp=$CURVE_VENV/.curve-installed
-  [ $# -eq 0 ] || target=".[$1]"
+_install_requirements() {
+  local requirements
+  mapfile -t requirements < <("$CURVE_VENV/bin/python" - "$@" <<'PY'
+import sys, tomllib
+
+with open("pyproject.toml", "rb") as file:
+    content = tomllib.load(file)
+lists = [content["build-system"]["requires"], content["project"]["dependencies"]]
+lists += [content["project"]["optional-dependencies"][extra] for extra in sys.argv[1:]]
+print(*(requirement for names in lists for requirement in names), sep="\n")
+PY
+  )
+  _pip_install "${requirements[@]}"
+}
+
+# install_requirements [EXTRA...]: what the package needs to be built and to run, into the virtual environment.
+install_requirements() {
+  local digest
   ensure_venv
-  digest=$(_package_digest "$@")
-  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$digest" ]; then
-    return
-  fi
-  # The build directory is kept, so that a later installation compiles only what changed; that wants the build
-  # requirements in the environment itself. Same flags as the developer build, so that ccache serves both.
-  _pip install $(sed -n 's/^requires = \[\(.*\)\]$/\1/p' pyproject.toml | tr -d '",')
-  _pip install --no-build-isolation --config-settings=build-dir="$CURVE_BUILD/package" \
-    --config-settings=cmake.define.CURVE_WERROR=ON --config-settings=cmake.define.CURVE_COMPLETE=ON "$target"
-  printf '%s\n' "$digest" >"$stamp"
+  digest=$(cat pyproject.toml tools/constraints.txt tools/lib.sh | sha256sum)
+  _once "$CURVE_VENV/.curve-requirements-${*:-run}" "$digest" _install_requirements "$@"
+}
+
+# install_package: the package with its native extension into the virtual environment, as `pip install .` makes it. The
+# build directory is kept, so that a later installation compiles only what changed; that wants the build requirements in
+# the environment itself. Same compiler flags as the developer build, so that ccache serves both.
+install_package() {
+  [ -n "$(ls "$CURVE_VENV"/.curve-requirements-* 2>/dev/null)" ] || install_requirements
+  _once "$CURVE_VENV/.curve-package" "$(_package_digest)" \
+    _pip_install --no-deps --no-build-isolation --force-reinstall --config-settings=build-dir="$CURVE_BUILD/package" \
+    --config-settings=cmake.define.CURVE_WERROR=ON --config-settings=cmake.define.CURVE_COMPLETE=ON .
 }
 
 # build_native [DIRECTORY [CMAKE OPTION...]]: configures and builds everything native, tests included.
