@@ -1,5 +1,6 @@
-// The only source of randomness in a simulation: splitmix64 streams, split by purpose from one seed, so that a change in how
-// often one part draws does not shift every other part. Plain values, one thread.
+// The only source of randomness in a simulation: splitmix64 streams, split by purpose from one
+// seed, so that a change in how often one part draws does not shift every other part. Plain values,
+// one thread.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +27,9 @@ class Random {
     return mix64(state_);
   }
   uint64_t below(uint64_t limit) { return limit == 0 ? 0 : next() % limit; }
-  uint64_t between(uint64_t low, uint64_t high) { return low + below(high - low + 1); }  // inclusive
+  uint64_t between(uint64_t low, uint64_t high) {
+    return low + below(high - low + 1);
+  }  // inclusive
   bool chance(double probability) {
     return static_cast<double>(next() >> 11) * 0x1.0p-53 < probability;
   }

@@ -1,0 +1,177 @@
+// Content of one virtual file: what is visible, what is stable, and what becomes of the difference
+// at a power cut.
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "native/sim/disk.h"
+
+namespace curve::sim {
+namespace {
+
+bool all_zero(std::span<const std::byte> bytes) {
+  static constexpr std::array<std::byte, kPageBytes> kZeros{};
+  return bytes.size() <= kZeros.size() &&
+         std::memcmp(bytes.data(), kZeros.data(), bytes.size()) == 0;
+}
+
+// Calls fn(page index, offset in page, offset in the range, bytes).
+template <class Fn>
+void each_page(uint64_t offset, uint64_t bytes, Fn fn) {
+  for (uint64_t done = 0; done < bytes;) {
+    const uint64_t at = offset + done, within = at % kPageBytes;
+    const uint64_t count = std::min<uint64_t>(kPageBytes - within, bytes - done);
+    fn(at / kPageBytes, within, done, count);
+    done += count;
+  }
+}
+
+}  // namespace
+
+void VirtualFile::resize(uint64_t bytes) {
+  size = bytes;
+  pages.resize((bytes + kPageBytes - 1) / kPageBytes);
+}
+
+void VirtualFile::read(uint64_t offset, std::span<std::byte> into) const {
+  each_page(offset, into.size(), [&](uint64_t page, uint64_t within, uint64_t at, uint64_t count) {
+    if (page < pages.size() && pages[page]) {
+      std::memcpy(into.data() + at, pages[page]->data() + within, count);
+    } else {
+      std::memset(into.data() + at, 0, count);
+    }
+  });
+}
+
+Page& VirtualFile::page_for_write(uint64_t index) {
+  if (index >= pages.size()) pages.resize(index + 1);
+  if (!pages[index]) pages[index] = std::make_unique<Page>(Page{});
+  return *pages[index];
+}
+
+void VirtualFile::put(uint64_t offset, std::span<const std::byte> from) {
+  size = std::max(size, offset + from.size());
+  each_page(offset, from.size(), [&](uint64_t page, uint64_t within, uint64_t at, uint64_t count) {
+    const auto part = from.subspan(at, count);
+    if ((page >= pages.size() || !pages[page]) && all_zero(part)) {
+      if (page >= pages.size()) pages.resize(page + 1);
+      return;
+    }
+    std::memcpy(page_for_write(page).data() + within, part.data(), count);
+  });
+}
+
+void VirtualFile::put_zeros(uint64_t offset, uint64_t bytes) {
+  each_page(offset, bytes, [&](uint64_t page, uint64_t within, uint64_t, uint64_t count) {
+    if (page >= pages.size() || !pages[page]) return;
+    if (count == kPageBytes) {
+      pages[page].reset();
+    } else {
+      std::memset(pages[page]->data() + within, 0, count);
+    }
+  });
+}
+
+bool VirtualFile::touches_unstable(uint64_t offset, uint64_t bytes) const {
+  const auto at = stable.lower_bound(offset / kPageBytes);
+  return at != stable.end() && at->first <= (offset + bytes - 1) / kPageBytes;
+}
+
+void VirtualFile::add_unstable(Write write) {
+  each_page(write.offset, write.bytes, [&](uint64_t page, uint64_t, uint64_t, uint64_t) {
+    auto [at, fresh] = stable.try_emplace(page);
+    if (fresh && page < pages.size() && pages[page])
+      at->second.page = std::make_unique<Page>(*pages[page]);
+    ++at->second.writes;
+  });
+  unstable.push_back(std::move(write));
+}
+
+void VirtualFile::write(uint64_t sequence, uint64_t offset, std::span<const std::byte> from,
+                        bool durable) {
+  // A durable write on a page without unstable writes is stable at once; else it keeps its place in
+  // the order.
+  if (!durable || touches_unstable(offset, from.size())) {
+    add_unstable({sequence, offset, from.size(), durable, false, {from.begin(), from.end()}});
+  }
+  put(offset, from);
+}
+
+void VirtualFile::discard(uint64_t sequence, uint64_t offset, uint64_t bytes) {
+  bytes = offset >= size ? 0 : std::min(bytes, size - offset);
+  if (bytes == 0) return;
+  add_unstable({sequence, offset, bytes, false, true, {}});
+  put_zeros(offset, bytes);
+}
+
+namespace {
+
+void apply_part(std::unique_ptr<Page>& page, uint64_t within, std::span<const std::byte> part) {
+  if (!page) {
+    if (all_zero(part)) return;
+    page = std::make_unique<Page>(Page{});
+  }
+  std::memcpy(page->data() + within, part.data(), part.size());
+}
+
+constexpr std::array<std::byte, kPageBytes> kZeroPage{};
+
+}  // namespace
+
+void VirtualFile::stabilize(uint64_t through_sequence) {
+  while (!unstable.empty() && unstable.front().sequence <= through_sequence) {
+    const Write& write = unstable.front();
+    each_page(write.offset, write.bytes,
+              [&](uint64_t page, uint64_t within, uint64_t at, uint64_t count) {
+                const auto found = stable.find(page);
+                assert(found != stable.end());
+                if (--found->second.writes == 0) {
+                  stable.erase(found);  // the visible content is the stable one
+                } else {
+                  apply_part(found->second.page, within,
+                             write.zeros ? std::span(kZeroPage).first(count)
+                                         : std::span(write.data).subspan(at, count));
+                }
+              });
+    unstable.pop_front();
+  }
+}
+
+void VirtualFile::lose_power(Random& random) {
+  for (auto& [page, saved] : stable) {
+    if (page >= pages.size()) pages.resize(page + 1);
+    pages[page] = std::move(saved.page);
+  }
+  stable.clear();
+  // Devices differ in how much they had written back; sometimes all or nothing.
+  const uint64_t mood = random.below(10);
+  const double keep = mood == 0 ? 0.0 : mood == 1 ? 1.0 : 0.4;
+  for (const Write& write : unstable) {
+    if (!write.must_keep && !random.chance(keep)) {
+      if (mood <= 1 || random.chance(0.6)) continue;  // lost
+      // Torn: a prefix of 512-byte parts, or any of them.
+      const uint64_t parts = (write.bytes + kPartBytes - 1) / kPartBytes;
+      const bool prefix = random.chance(0.5);
+      const uint64_t cut = random.below(parts);
+      for (uint64_t part = 0; part < parts; ++part) {
+        if (prefix ? part >= cut : random.chance(0.5)) continue;
+        const uint64_t at = part * kPartBytes,
+                       count = std::min<uint64_t>(kPartBytes, write.bytes - at);
+        if (write.zeros) {
+          put_zeros(write.offset + at, count);
+        } else {
+          put(write.offset + at, std::span(write.data).subspan(at, count));
+        }
+      }
+      continue;
+    }
+    if (write.zeros) {
+      put_zeros(write.offset, write.bytes);
+    } else {
+      put(write.offset, write.data);
+    }
+  }
+  unstable.clear();
+}
+
+}  // namespace curve::sim
