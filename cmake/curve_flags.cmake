@@ -46,3 +46,9 @@ set(CMAKE_CXX_LINK_EXECUTABLE
     "<CMAKE_CXX_COMPILER> <FLAGS> <CMAKE_CXX_LINK_FLAGS> <LINK_FLAGS> <OBJECTS> -o <TARGET> -Wl,--start-group <LINK_LIBRARIES> -Wl,--end-group")
 set(CMAKE_CXX_CREATE_SHARED_MODULE
     "<CMAKE_CXX_COMPILER> <CMAKE_SHARED_LIBRARY_CXX_FLAGS> <LANGUAGE_COMPILE_FLAGS> <LINK_FLAGS> <CMAKE_SHARED_LIBRARY_CREATE_CXX_FLAGS> <SONAME_FLAG><TARGET_SONAME> -o <TARGET> <OBJECTS> -Wl,--start-group <LINK_LIBRARIES> -Wl,--end-group")
+
+# The deliberate bugs of native/base/mutant.h: only tools/sim --mutants builds with them, in a directory of its own.
+option(CURVE_MUTANTS "Compile the simulation's deliberate bugs in" OFF)
+if(CURVE_MUTANTS)
+  add_compile_definitions(CURVE_MUTANTS=1)
+endif()
