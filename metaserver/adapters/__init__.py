@@ -1,1 +1,1 @@
-"""Implementations of what the domain declares in ports.py: native raft node, gRPC to chunkservers."""
+"""Implementations of what domain/ports.py declares: native raft node, gRPC to chunkservers."""

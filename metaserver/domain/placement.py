@@ -47,7 +47,7 @@ def choose_domain(
     level = levels[-1]
     count = len({domain_of(c, level) for c in chunkservers})
     raise ImpossiblePlacementError(
-        f"{replica_count} replicas need {replica_count} different {level.value}s and there are {count}."
+        f"{replica_count} replicas need as many different {level.value}s and there are {count}."
     )
 
 

@@ -350,7 +350,7 @@ class MetaState:
             old = oldest(volume)
             raise _RefusedError(
                 Reason.CONFLICT,
-                f"Volume '{volume.name}' has had too many attachments since {old.holder} attached it.",
+                f"Volume '{volume.name}' had too many attachments since {old.holder} attached it.",
                 f"Detach attachment {old.attachment_id} and attach it again.",
             )
         attachment = Attachment(

@@ -1,0 +1,41 @@
+"""A gRPC server that lets nobody in without the secret. Thread: the asyncio loop."""
+
+from __future__ import annotations
+
+import grpc
+import grpc.aio
+
+from curve_py.errors import ConfigError
+from curve_py.service.auth import GuardInterceptor, Verifier
+from curve_py.service.channel import MESSAGE_BYTES_MAX
+from curve_py.volume_map import split_address
+
+GRACE_SECONDS = 2.0
+
+
+def make_server(secret: bytes) -> grpc.aio.Server:
+    """Without services and ports yet."""
+    return grpc.aio.server(
+        interceptors=[GuardInterceptor(Verifier(secret))],
+        options=(
+            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.so_reuseport", 0),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ),
+    )
+
+
+def listen(server: grpc.aio.Server, address: str) -> str:
+    """Binds; returns the address with the port that was taken. Raises ConfigError."""
+    host, _ = split_address(address)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise ConfigError(
+            f"The gRPC port {address} cannot be used.", "Is another process listening there?"
+        )
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
