@@ -1,5 +1,5 @@
-// Frames without a network: what was queued comes out of the assembler whatever way the bytes are cut, and bytes of a hostile
-// peer are refused before memory is taken for them.
+// Frames without a network: what was queued comes out of the assembler whatever way the bytes are
+// cut, and bytes of a hostile peer are refused before memory is taken for them.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -131,8 +131,8 @@ TEST_F(FrameTest, LengthsAreCheckedBeforeMemoryIsTaken) {
     bool authenticated;
   };
   for (const Case c : {Case{kBodyBytesMax + 1, 0, true}, Case{0, kPayloadBytesMax + 1, true},
-                       Case{0xffffffff, 0xffffffff, true}, Case{kHandshakeBodyBytesMax + 1, 0, false},
-                       Case{0, 1, false}}) {
+                       Case{0xffffffff, 0xffffffff, true},
+                       Case{kHandshakeBodyBytesMax + 1, 0, false}, Case{0, 1, false}}) {
     FrameHeader header;
     header.type = FrameType::kHello;
     header.body_bytes = c.body;
@@ -168,7 +168,8 @@ TEST_F(FrameTest, EveryFlippedBitOfHeaderAndBodyIsSeen) {
   for (size_t bit = 0; bit < (24 + 64) * 8; ++bit) {
     Bytes bad = good;
     bad[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
-    bad.resize(bad.size() + kBodyBytesMax + kPayloadBytesMax);  // a longer frame would be complete, too
+    bad.resize(bad.size() + kBodyBytesMax +
+               kPayloadBytesMax);  // a longer frame would be complete, too
     auto [got, step] = decode(bad, 1 << 20);
     EXPECT_TRUE(got.empty()) << bit;
     EXPECT_NE(step, Step::kFrame);
