@@ -1,4 +1,4 @@
-// Deliberate bugs, to prove that the simulation's checkers see them. `if (CURVE_MUTANT(r2_acknowledge_early)) ...` is a
+// Deliberate bugs, to prove that the simulation's checkers see them. `if (CURVE_MUTANT("r2_acknowledge_early")) ...` is a
 // constant false unless the build has -DCURVE_MUTANTS=ON (tools/sim --mutants makes such a build in a directory of its own);
 // there one mutant at a time is chosen by name. A mutant's name starts with the rule that it breaks.
 // Invariant: no production or normal simulation build contains any of this. One thread.
@@ -23,7 +23,7 @@ inline bool mutant_chosen(std::string_view name) {
 
 }  // namespace curve::base
 
-#define CURVE_MUTANT(name) (::curve::base::mutant_chosen(#name))
+#define CURVE_MUTANT(name) (::curve::base::mutant_chosen(name))
 
 #else
 
