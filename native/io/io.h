@@ -1,13 +1,19 @@
-// The seam to the world: time, randomness, timers, files and byte streams of one event-loop thread. Everything above is
-// written against this header; curve_io_uring (real) and curve_io_sim (native/sim) implement it, chosen at link time.
+// The seam to the world: time, randomness, timers, files and byte streams of one event-loop thread.
+// Everything above is written against this header; curve_io_uring (real) and curve_io_sim
+// (native/sim) implement it, chosen at link time.
 //
-// Turn: (1) reap all completions, then run their `done`; (2) mail posted by other threads; (3) timers that are due;
-// (4) turn hooks in order of registration; (5) submit everything and wait. `done` is never called from inside the call
-// that started an operation. Nothing here blocks except what is named *_sync and run().
+// Turn: (1) reap all completions, then run their `done`; (2) mail posted by other threads; (3)
+// timers that are due; (4) turn hooks in order of registration; (5) submit everything and wait.
+// `done` is never called from inside the call that started an operation. Nothing here blocks except
+// what is named *_sync and run().
 //
-// Operations are caller-owned structs that must stay in place until `done` ran. After Loop::abandon() (simulated crash, or
-// tear-down after stop) no callback ever runs and every call is a no-op, so owners may be destroyed in any order.
-// Thread: the loop's own, except post() and stop().
+// Operations are caller-owned structs that must stay in place until `done` ran. After
+// Loop::abandon() (simulated crash, or tear-down after stop) no callback ever runs and every call
+// is a no-op, so owners may be destroyed in any order, but before the Loop.
+//
+// Thread: the loop's own, except post() and stop(). The loop's thread is the one that calls run()
+// first, and it stays that; until then the creating thread may do everything (what it starts is
+// submitted by run()). When the loop's thread ends, the loop is abandoned.
 #pragma once
 
 #include <sys/uio.h>
@@ -36,15 +42,19 @@ struct Op : base::ListHook {
 
 struct FileOp : Op {
   uint64_t offset_bytes = 0;
-  std::span<const iovec> iov;  // 4 KiB-aligned addresses and lengths when the file is `direct`
-  bool durable = false;        // writes: on stable storage when done (RWF_DSYNC)
+  // At most 1024 entries and 2 GiB; 4 KiB-aligned addresses and lengths when the file is `direct`.
+  std::span<const iovec> iov;
+  bool durable = false;  // writes: on stable storage when done (RWF_DSYNC)
 };
 
 struct FileOptions {
   bool create = false;
   bool read_only = false;
-  bool direct = true;       // O_DIRECT; falls back with File::direct() == false where the file system refuses it
-  bool lock = true;         // exclusive advisory lock for the process; kLocked when another holds it
+  bool direct =
+      true;  // O_DIRECT; falls back with File::direct() == false where the file system refuses it
+  // Advisory lock: exclusive, shared when `read_only`. kLocked when another process, or another
+  // File of this one, holds it.
+  bool lock = true;
 };
 
 // An open file or block device. Movable handle; closes when destroyed (operations must have ended).
@@ -63,16 +73,21 @@ class File {
   // Never block. A short transfer is -EIO. Completion order is any.
   void read(FileOp* op);
   void write(FileOp* op);
-  void sync(FileOp* op);                                     // fdatasync
-  void discard(FileOp* op, uint64_t offset_bytes, uint64_t bytes);  // punch hole / BLKDISCARD; best effort
+  void sync(FileOp* op);  // fdatasync
+  // Punches a hole. Best effort: 0 also where the file system or device cannot give space back, so
+  // the contents afterwards are the old ones or zeros.
+  void discard(FileOp* op, uint64_t offset_bytes, uint64_t bytes);
 
-  // May block: start-up and recovery only. 0 or -errno; a short transfer is -EIO. Buffers aligned as above.
+  // May block: start-up and recovery only. 0 or -errno; a short transfer is -EIO. Buffers aligned
+  // as above.
   int read_sync(uint64_t offset_bytes, std::span<std::byte> into);
   int write_sync(uint64_t offset_bytes, std::span<const std::byte> from);
   int sync_sync();
-  // Makes the file `bytes` long with every byte written as zero (so that later writes change no file-system metadata).
+  // Makes the file `bytes` long with every byte written as zero (so that later writes change no
+  // file-system metadata).
   int allocate_zeroed_sync(uint64_t bytes);
-  int allocate_sync(uint64_t bytes);  // reserves the space (fallocate); contents zero but not necessarily written
+  // Reserves the space (fallocate); contents zero but not necessarily written.
+  int allocate_sync(uint64_t bytes);
 
  private:
   Loop* loop_ = nullptr;
@@ -110,13 +125,15 @@ struct Address {
 // A connected TCP or unix stream. At most one receive and one send in flight. TCP_NODELAY is set.
 class Stream {
  public:
-  // `op->result`: bytes received, 0 at end of stream, -errno. With `all`, done only when `into` is full (or end/error).
+  // `op->result`: bytes received, 0 at end of stream, -errno. With `all`, done only when `into` is
+  // full (or end/error; at the end of the stream the result is what came before it).
   void receive(Op* op, std::span<std::byte> into, bool all);
-  // Sends everything (retries short sends) or fails. `iov` (at most 1024) stays valid until done; entries may be changed by the
-  // implementation while sending.
+  // Sends everything (retries short sends) or fails. `iov` (at most 1024) stays valid until done;
+  // entries may be changed by the implementation while sending.
   void send(Op* op, std::span<iovec> iov);
-  // Ends the stream: operations in flight complete with an error; the object dies when the last one has (or now, if none).
-  // The caller must not use the stream again. Never calls back.
+  // Ends the stream: operations whose done has not run complete with -ECANCELED; the object dies
+  // when the last one has (or now, if none). The caller must not use the stream again. Never calls
+  // back.
   void close();
   // Peer address for logs.
   std::string peer() const;
@@ -161,9 +178,10 @@ class Loop {
   void post(Mail* mail);
   // Any thread. run() returns at the end of the current turn.
   void stop();
-  // Runs turns until stop(). Blocks.
+  // Runs turns until stop(). Blocks. May be called again, on the same thread; a stop() that came
+  // before makes it run exactly one turn without waiting.
   void run();
-  // See the head of this file.
+  // See the head of this file. Waits until the kernel has ended what was in flight.
   void abandon();
   bool abandoned() const;
 
@@ -173,7 +191,8 @@ class Loop {
   LoopBackend* backend_;
 };
 
-// The real implementation's factory (curve_io_uring). May block. Errors say what is missing (kernel, limits, seccomp).
+// The real implementation's factory (curve_io_uring). May block. Errors say what is missing
+// (kernel, limits, seccomp).
 struct LoopOptions {
   uint32_t entries = 4096;
 };
