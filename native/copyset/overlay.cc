@@ -1,0 +1,148 @@
+#include "native/copyset/overlay.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace curve::copyset {
+
+Overlay::~Overlay() {
+  for (auto& [key, chunk] : chunks_) {
+    for (const Ids& ids : chunk->ids) {
+      for (uint32_t id : ids) {
+        if (id) pool_.give_back(id);
+      }
+    }
+  }
+}
+
+Overlay::Chunk* Overlay::find_chunk(const ChunkKey& key) const {
+  if (last_ && last_key_ == key) return last_;
+  auto it = chunks_.find(key);
+  if (it == chunks_.end()) return nullptr;
+  last_key_ = key;
+  last_ = it->second.get();
+  return last_;
+}
+
+OverlayBlock& Overlay::active_block(const ChunkKey& key, uint32_t block) {
+  Chunk* chunk = find_chunk(key);
+  if (!chunk) {
+    auto& slot = chunks_[key];
+    slot = std::make_unique<Chunk>();
+    chunk = slot.get();
+    last_key_ = key;
+    last_ = chunk;
+  }
+  uint32_t& id = active(*chunk)[block];
+  if (!id) {
+    id = pool_.take();
+    ++chunk->blocks[active_];
+    ++active_count_;
+  }
+  return pool_.at(id);
+}
+
+void Overlay::write(const ChunkKey& key, uint32_t first_sector, std::span<const uint32_t> crcs, uint64_t wal_position,
+                    Index index) {
+  uint32_t wal_sector = static_cast<uint32_t>(wal_position / kSectorBytes);
+  for (size_t i = 0; i < crcs.size(); ++i, ++wal_sector) {
+    const uint32_t sector = first_sector + static_cast<uint32_t>(i);
+    OverlayBlock& block = active_block(key, sector / kSectorsPerBlock);
+    const uint32_t within = sector % kSectorsPerBlock;
+    block.present |= 1u << within;
+    block.zero &= ~(1u << within);
+    block.wal_sector[within] = wal_sector;
+    block.crc[within] = crcs[i];
+    block.index_low[within] = static_cast<uint32_t>(index);
+  }
+}
+
+void Overlay::zero(const ChunkKey& key, uint32_t first_sector, uint32_t sectors, Index index) {
+  for (uint32_t sector = first_sector; sector < first_sector + sectors; ++sector) {
+    OverlayBlock& block = active_block(key, sector / kSectorsPerBlock);
+    const uint32_t within = sector % kSectorsPerBlock;
+    block.present |= 1u << within;
+    block.zero |= 1u << within;
+    block.index_low[within] = static_cast<uint32_t>(index);
+  }
+}
+
+void Overlay::moved(const ChunkKey& key, uint32_t first_sector, uint32_t sectors, uint64_t wal_position, Index index) {
+  Chunk* chunk = find_chunk(key);
+  if (!chunk) return;
+  for (uint32_t i = 0; i < sectors; ++i) {
+    const uint32_t sector = first_sector + i, within = sector % kSectorsPerBlock;
+    for (uint32_t id : {active(*chunk)[sector / kSectorsPerBlock], frozen(*chunk)[sector / kSectorsPerBlock]}) {
+      if (!id) continue;
+      OverlayBlock& block = pool_.at(id);
+      const bool mine = (block.present >> within & 1) && !(block.zero >> within & 1) &&
+                        block.index_low[within] == static_cast<uint32_t>(index);
+      if (mine) block.wal_sector[within] = static_cast<uint32_t>(wal_position / kSectorBytes) + i;
+    }
+  }
+}
+
+OverlaySector Overlay::find(const ChunkKey& key, uint32_t sector) const {
+  Chunk* chunk = find_chunk(key);
+  if (!chunk) return {};
+  const uint32_t within = sector % kSectorsPerBlock;
+  for (uint32_t id : {active(*chunk)[sector / kSectorsPerBlock], frozen(*chunk)[sector / kSectorsPerBlock]}) {
+    if (!id) continue;
+    const OverlayBlock& block = pool_.at(id);
+    if (!(block.present >> within & 1)) continue;
+    return {true, (block.zero >> within & 1) != 0, block.wal_sector[within], block.crc[within]};
+  }
+  return {};
+}
+
+void Overlay::drop_volume(VolumeId volume) {
+  for (auto& [key, chunk] : chunks_) {
+    if (key.volume != volume) continue;
+    for (uint32_t& id : active(*chunk)) {
+      if (!id) continue;
+      pool_.give_back(id);
+      id = 0;
+      --active_count_;
+    }
+    chunk->blocks[active_] = 0;
+  }
+}
+
+void Overlay::freeze() {
+  assert(frozen_count_ == 0);
+  active_ ^= 1;
+  std::swap(active_count_, frozen_count_);
+}
+
+void Overlay::frozen_blocks(std::vector<FrozenBlock>& out) const {
+  std::vector<std::pair<ChunkKey, Chunk*>> order;
+  for (const auto& [key, chunk] : chunks_) {
+    if (chunk->blocks[active_ ^ 1]) order.emplace_back(key, chunk.get());
+  }
+  std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (const auto& [key, chunk] : order) {
+    for (uint32_t block = 0; block < kBlocksPerChunk; ++block) {
+      const uint32_t id = frozen(*chunk)[block];
+      if (id) out.push_back({key, static_cast<uint16_t>(block), id});
+    }
+  }
+}
+
+void Overlay::drop_frozen() {
+  last_ = nullptr;
+  for (auto it = chunks_.begin(); it != chunks_.end();) {
+    Chunk& chunk = *it->second;
+    if (chunk.blocks[active_ ^ 1]) {
+      for (uint32_t& id : frozen(chunk)) {
+        if (!id) continue;
+        pool_.give_back(id);
+        id = 0;
+      }
+      chunk.blocks[active_ ^ 1] = 0;
+    }
+    it = chunk.blocks[active_] ? std::next(it) : chunks_.erase(it);
+  }
+  frozen_count_ = 0;
+}
+
+}  // namespace curve::copyset

@@ -1,0 +1,68 @@
+// Private parts of Replica shared by its source files.
+#pragma once
+
+#include <array>
+#include <deque>
+#include <functional>
+
+#include "native/replica/codec.h"
+#include "native/replica/replica.h"
+
+namespace curve::replica {
+
+inline constexpr uint64_t kDialRetryMinNs = 20'000'000;
+inline constexpr uint64_t kDialRetryMaxNs = 500'000'000;
+inline constexpr uint64_t kCachedBytesMax = 64u << 20;  // contents of applied entries kept for followers that keep up
+inline constexpr size_t kRecentEntriesMax = 256;        // per group, applied ones
+inline constexpr uint64_t kWalReserveBytes = 8u << 20;  // for copies, hard state, commits: never used by proposals
+
+// One WAL append being filled or in flight. Invariant: records[i] belongs to owners[i].
+struct Replica::Batch {
+  Replica* replica = nullptr;
+  wal::Append append;
+  struct Owner {
+    ReplicaGroup* group = nullptr;
+    EntryRef entry;               // kEntry
+    LocalRecord* local = nullptr;  // kLocal
+    Index copy_of = 0;            // kEntryCopy: index in the group
+    Term copy_term = 0;
+    EntryRef moved;               // kEntryCopy: its place changes when the copy is placed
+    uint64_t old_position = 0;
+  };
+  std::vector<Owner> owners;
+  std::vector<std::pair<ReplicaGroup*, uint64_t>> persists;  // raft's persist ids, in order
+  std::vector<std::pair<ReplicaGroup*, Index>> commits;
+  std::vector<std::function<void(Code)>> callbacks;
+  std::deque<std::vector<std::byte>> heads;   // of records without an entry
+  std::deque<std::vector<uint32_t>> crcs;
+  uint64_t payload_bytes = 0, head_bytes = 0;
+  bool copies = false;            // may use the reserve
+
+  void clear();
+  wal::Record& add(ReplicaGroup* group, CopysetId id, wal::RecordType type);
+};
+
+// What this store has to do with one peer.
+struct Replica::Link {
+  Replica* replica = nullptr;
+  StoreId store;
+  io::Address address;
+  wire::Connection* connection = nullptr;  // open and authenticated
+  wire::Connection* dialing = nullptr;
+  io::Timer retry;
+  uint64_t backoff_ns = kDialRetryMinNs;
+  std::vector<PeerMessageBody> messages;   // leave in one frame at the end of the turn
+};
+
+// Entries that a slow follower needs and that are no longer in memory are read back from the WAL, one by one.
+struct Replica::CatchUp {
+  Replica* replica = nullptr;
+  ReplicaGroup* group = nullptr;
+  StoreId to;
+  std::deque<raft::Message> messages;
+  Index next = 0;  // entry to send of messages.front()
+  wal::RecordReadOp read;
+  bool reading = false;
+};
+
+}  // namespace curve::replica

@@ -1,0 +1,364 @@
+// Connections between stores and the frames on them. The store with the lower id dials; both directions use the connection.
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "native/base/bytes.h"
+#include "native/base/crc32c.h"
+#include "native/base/log.h"
+#include "native/replica/internal.h"
+
+namespace curve::replica {
+
+namespace {
+
+template <class T>
+std::span<const std::byte> bytes_of(const T& value) {
+  return {reinterpret_cast<const std::byte*>(&value), sizeof(T)};
+}
+
+}  // namespace
+
+Replica::Link& Replica::link(const StoreId& store) {
+  auto& slot = links_[store];
+  if (!slot) {
+    slot = std::make_unique<Link>();
+    slot->replica = this;
+    slot->store = store;
+    slot->retry.owner = slot.get();
+    slot->retry.fire = [](io::Timer* timer) {
+      Link* link = static_cast<Link*>(timer->owner);
+      link->replica->dial(*link);
+    };
+  }
+  return *slot;
+}
+
+void Replica::set_peer(const StoreId& store, const io::Address& address) {
+  if (store == self_.id) return;
+  Link& peer = link(store);
+  if (peer.address == address) return;
+  peer.address = address;
+  if (started_ && !stopped_) dial(peer);
+}
+
+std::vector<PeerStatus> Replica::peers() const {
+  std::vector<PeerStatus> out;
+  for (const auto& [store, peer] : links_) out.push_back({store, peer->address.text, peer->connection != nullptr});
+  return out;
+}
+
+wire::Connection* Replica::peer_connection(const StoreId& store) {
+  auto it = links_.find(store);
+  return it == links_.end() ? nullptr : it->second->connection;
+}
+
+void Replica::dial(Link& peer) {
+  if (stopped_ || !(self_.id < peer.store) || peer.address.text.empty()) return;
+  if (peer.connection || peer.dialing) return;
+  wire::ConnectionHandler handler;
+  handler.owner = this;
+  handler.opened = [](void* owner, wire::Connection* connection) {
+    return static_cast<Replica*>(owner)->peer_accepted(connection);
+  };
+  handler.frame = [](void* owner, wire::Connection* connection, wire::Frame& frame) {
+    static_cast<Replica*>(owner)->peer_frame(connection, frame);
+  };
+  handler.closed = [](void* owner, wire::Connection* connection, Code code, int error) {
+    static_cast<Replica*>(owner)->peer_closed(connection, code, error);
+  };
+  peer.dialing = wire::Connection::dial(loop_, pool_, peer.address, self_, peer.store, 0, handler);
+  peer.dialing->user = &peer;
+}
+
+bool Replica::peer_accepted(wire::Connection* connection) {
+  if (stopped_ || connection->peer_id() == self_.id) return false;
+  Link& peer = link(connection->peer_id());
+  if (peer.dialing == connection) peer.dialing = nullptr;
+  if (peer.connection) {  // the newer one counts: the peer has lost the older
+    wire::Connection* old = peer.connection;
+    peer.connection = nullptr;
+    old->user = nullptr;
+    old->close();
+    host_.on_peer_down(peer.store, false, loop_.now_ns());
+  }
+  connection->user = &peer;
+  peer.connection = connection;
+  peer.backoff_ns = kDialRetryMinNs;
+  host_.on_peer_up(peer.store, loop_.now_ns());
+  return true;
+}
+
+void Replica::peer_closed(wire::Connection* connection, Code code, int error) {
+  Link* peer = static_cast<Link*>(connection->user);
+  if (!peer) return;
+  const bool was_open = peer->connection == connection;
+  if (was_open) peer->connection = nullptr;
+  if (peer->dialing == connection) peer->dialing = nullptr;
+  if (stopped_) return;
+  const bool refused = code == Code::kDisconnected || error == ECONNREFUSED || error == ECONNRESET;
+  host_.on_peer_down(peer->store, refused, loop_.now_ns());
+  if (was_open) machine_.peer_closed(peer->store);
+  if (code == Code::kUnauthenticated || code == Code::kVersion) {
+    base::log(base::LogLevel::kWarning, "peer_refused",
+              {{"peer", peer->store.text()}, {"address", peer->address.text}, {"code", std::string(code_name(code))}});
+  }
+  if (self_.id < peer->store) {
+    loop_.arm(&peer->retry, loop_.now_ns() + peer->backoff_ns);
+    peer->backoff_ns = std::min(peer->backoff_ns * 2, kDialRetryMaxNs);
+  }
+}
+
+void Replica::malformed(wire::Connection* connection, const char* what) {
+  base::log(base::LogLevel::kError, "peer_malformed_frame",
+            {{"peer", connection->peer_id().text()}, {"address", connection->peer_text()}, {"what", what}});
+  connection->close();
+}
+
+void Replica::peer_frame(wire::Connection* connection, wire::Frame& frame) {
+  const StoreId from = connection->peer_id();
+  if (stopped_) return;
+  switch (frame.type) {
+    case wire::FrameType::kPeerAppend:
+      return on_peer_append(connection, frame);
+    case wire::FrameType::kPeerMessage: {
+      if (frame.body.size() % sizeof(PeerMessageBody) != 0) return malformed(connection, "peer message size");
+      base::Reader reader(frame.body);
+      while (reader.left()) {
+        const raft::Message message = to_message(reader.get<PeerMessageBody>(), from);
+        if (message.type < raft::MessageType::kPreVote || message.type > raft::MessageType::kSyncOffer ||
+            message.type == raft::MessageType::kAppend) {
+          return malformed(connection, "peer message type");
+        }
+        if (ReplicaGroup* group = find(message.group)) group->raft().step(message, loop_.now_ns());
+      }
+      return;
+    }
+    case wire::FrameType::kPeerBeat: {
+      raft::Beat beat;
+      if (!decode_beat(frame.body, beat)) return malformed(connection, "beat");
+      const raft::BeatReply reply = host_.on_beat(from, beat, loop_.now_ns());
+      encode_beat_reply(reply, scratch_);
+      connection->send(wire::FrameType::kPeerBeatReply, 0, scratch_);
+      return;
+    }
+    case wire::FrameType::kPeerBeatReply: {
+      raft::BeatReply reply;
+      if (!decode_beat_reply(frame.body, reply)) return malformed(connection, "beat reply");
+      return host_.on_beat_reply(from, reply, loop_.now_ns());
+    }
+    default:
+      return machine_.peer_frame(from, connection, frame);
+  }
+}
+
+// One entry (or a probe) of a leader. Frames of one turn come one behind the other; raft acknowledges once they are durable.
+void Replica::on_peer_append(wire::Connection* connection, wire::Frame& frame) {
+  base::Reader reader(frame.body);
+  const auto body = reader.get<PeerAppendBody>();
+  const auto head = reader.raw(body.head_bytes);
+  const auto crcs = reader.raw(body.crc_count * 4ull);
+  if (!reader.done() || body.head_bytes > wal::kHeadBytesMax ||
+      frame.payload.size() != body.crc_count * static_cast<size_t>(kSectorBytes) ||
+      (body.index && body.index != body.previous_index + 1) || body.entry_type > 2) {
+    return malformed(connection, "append");
+  }
+  ReplicaGroup* group = find(body.copyset);
+  if (!group) return;  // R1: not formed here (yet)
+  raft::Message message;
+  message.type = raft::MessageType::kAppend;
+  message.peer = connection->peer_id();
+  message.group = body.copyset;
+  message.term = body.term;
+  message.index = body.previous_index;
+  message.log_term = body.previous_term;
+  message.commit = body.commit;
+  message.first = body.previous_index + 1;
+  message.last = body.index ? body.index : body.previous_index;
+  if (!body.index) {
+    group->raft().step_append(message, {}, {}, loop_.now_ns());
+    return;
+  }
+  // R7: a follower without room takes nothing (the leader sends again); copies and votes still find their reserve.
+  if (!wal_.has_room(frame.payload.size() + (filled_.empty() ? 0 : filled_.back()->payload_bytes), 64, head.size(),
+                     kWalReserveBytes)) {
+    return;
+  }
+  for (uint32_t i = 0; i < body.crc_count; ++i) {  // a damaged payload must not become durable
+    uint32_t crc;
+    std::memcpy(&crc, crcs.data() + i * 4, 4);
+    if (base::crc32c(frame.payload.bytes().subspan(i * kSectorBytes, kSectorBytes)) != crc) {
+      return malformed(connection, "payload checksum");
+    }
+  }
+  if (body.entry_type == static_cast<uint8_t>(raft::EntryType::kData) && !machine_.admit(*group, head)) return;
+  raft::EntryMeta meta;
+  meta.index = body.index;
+  meta.term = body.entry_term;
+  meta.type = static_cast<raft::EntryType>(body.entry_type);
+  meta.bytes = static_cast<uint32_t>(head.size() + frame.payload.size() + 64);
+  raft::Group::ConfigAt config_at;
+  std::span<const raft::Group::ConfigAt> configs;
+  if (meta.type == raft::EntryType::kConfig) {
+    auto config = raft::decode_config(head);
+    if (!config) return malformed(connection, "configuration");
+    config_at = {body.index, *config};
+    configs = {&config_at, 1};
+  }
+  const raft::AppendVerdict verdict = group->raft().step_append(message, {&meta, 1}, configs, loop_.now_ns());
+  if (verdict.first_new != body.index) return;
+  EntryRef entry = entries_.take();
+  entry->group = body.copyset;
+  entry->index = body.index;
+  entry->term = body.entry_term;
+  entry->type = meta.type;
+  entry->head.assign(head.begin(), head.end());
+  entry->sector_crcs.resize(body.crc_count);
+  std::memcpy(entry->sector_crcs.data(), crcs.data(), crcs.size());
+  entry->payload = std::move(frame.payload);
+  put_entry(*group, entry);
+}
+
+void Replica::send_beats() {
+  raft::OutgoingBeat out;
+  while (host_.take_beat(&out, loop_.now_ns())) {
+    wire::Connection* connection = peer_connection(out.to);
+    if (!connection) continue;
+    encode_beat(*out.beat, scratch_);
+    connection->send(wire::FrameType::kPeerBeat, 0, scratch_);
+  }
+}
+
+void Replica::flush_replies(Link& peer) {
+  if (peer.messages.empty()) return;
+  if (peer.connection) {
+    constexpr size_t kPerFrame = wire::kBodyBytesMax / sizeof(PeerMessageBody);
+    for (size_t at = 0; at < peer.messages.size(); at += kPerFrame) {
+      const size_t count = std::min(kPerFrame, peer.messages.size() - at);
+      peer.connection->send(wire::FrameType::kPeerMessage, 0,
+                            {reinterpret_cast<const std::byte*>(&peer.messages[at]), count * sizeof(PeerMessageBody)});
+    }
+  }
+  peer.messages.clear();
+}
+
+void Replica::send(ReplicaGroup& group, const raft::Message& message) {
+  Link& peer = link(message.peer);
+  if (!peer.connection) return;
+  if (message.type != raft::MessageType::kAppend) {
+    peer.messages.push_back(to_body(message));
+    return;
+  }
+  send_append(group, message, peer.connection);
+}
+
+void Replica::send_append(ReplicaGroup& group, const raft::Message& message, wire::Connection* connection) {
+  if (message.last < message.first) {
+    return send_entry(connection, message, nullptr, message.index, message.log_term);
+  }
+  for (const auto& job : catch_ups_) {  // order within a group and peer: behind what is being read back
+    if (job->group == &group && job->to == message.peer) {
+      job->messages.push_back(message);
+      return;
+    }
+  }
+  for (Index index = message.first; index <= message.last; ++index) {
+    const Entry* entry = entry_at(group, index);
+    const bool in_memory = entry && entry->payload.size() == entry->sector_crcs.size() * kSectorBytes;
+    if (!in_memory) {
+      raft::Message rest = message;
+      rest.index = index - 1;
+      rest.log_term = group.raft().term_at(index - 1);
+      rest.first = index;
+      return catch_up(group, rest);
+    }
+    const Term previous_term = index == message.first ? message.log_term : group.raft().term_at(index - 1);
+    send_entry(connection, message, entry, index - 1, previous_term);
+  }
+}
+
+void Replica::send_entry(wire::Connection* connection, const raft::Message& message, const Entry* entry,
+                         Index previous, Term previous_term) {
+  PeerAppendBody body;
+  body.copyset = message.group;
+  body.term = message.term;
+  body.previous_index = previous;
+  body.previous_term = previous_term;
+  body.commit = message.commit;
+  if (!entry) return connection->send(wire::FrameType::kPeerAppend, 0, bytes_of(body));
+  body.index = entry->index;
+  body.entry_term = entry->term;
+  body.entry_type = static_cast<uint8_t>(entry->type);
+  body.head_bytes = static_cast<uint32_t>(entry->head.size());
+  body.crc_count = static_cast<uint32_t>(entry->sector_crcs.size());
+  scratch_.clear();
+  base::Writer writer(scratch_);
+  writer.put(body);
+  writer.raw(entry->head);
+  connection->send(wire::FrameType::kPeerAppend, 0, scratch_, std::as_bytes(std::span(entry->sector_crcs)), entry->payload, 0,
+                   static_cast<uint32_t>(entry->payload.size()));
+}
+
+void Replica::catch_up(ReplicaGroup& group, const raft::Message& message) {
+  auto job = std::make_unique<CatchUp>();
+  job->replica = this;
+  job->group = &group;
+  job->to = message.peer;
+  job->messages.push_back(message);
+  job->next = message.first;
+  job->read.owner = job.get();
+  job->read.done = [](io::Op* op) {
+    CatchUp* job = static_cast<CatchUp*>(op->owner);
+    job->reading = false;
+    job->replica->catch_up_next(job);
+  };
+  CatchUp* raw = job.get();
+  catch_ups_.push_back(std::move(job));
+  catch_up_next(raw);
+}
+
+// Sends what was read, then starts the next read. Ends the job when its messages are through, the log has moved on or the
+// peer is gone (raft starts again from what the follower really has).
+void Replica::catch_up_next(CatchUp* job) {
+  wire::Connection* connection = stopped_ ? nullptr : peer_connection(job->to);
+  raft::Group& raft = job->group->raft();
+  while (connection && !job->messages.empty()) {
+    const raft::Message& message = job->messages.front();
+    if (job->next < message.first || job->next > message.last) {
+      job->messages.pop_front();
+      if (!job->messages.empty()) job->next = job->messages.front().first;
+      continue;
+    }
+    if (raft.role() != raft::Role::kLeader || raft.term() != message.term || job->next < raft.first_index()) break;
+    const Entry* entry = entry_at(*job->group, job->next);
+    if (entry && entry->payload.size() == entry->sector_crcs.size() * kSectorBytes) {
+      send_entry(connection, message, entry, job->next - 1, raft.term_at(job->next - 1));
+      ++job->next;
+      continue;
+    }
+    if (job->read.place != raft.slot(job->next).place || job->read.place == 0) {
+      job->read.place = raft.slot(job->next).place;
+      if (job->read.place == 0) break;
+      job->reading = true;
+      return wal_.read_record(&job->read);
+    }
+    if (job->read.result < 0 || job->read.index != job->next || job->read.term != raft.term_at(job->next)) {
+      base::log(base::LogLevel::kError, "wal_record_unreadable",
+                {{"copyset", job->group->id()}, {"index", job->next}, {"result", int64_t{job->read.result}}});
+      break;
+    }
+    EntryRef copy = entries_.take();
+    copy->index = job->next;
+    copy->term = job->read.term;
+    copy->type = static_cast<raft::EntryType>(job->read.entry_type);
+    copy->head = job->read.head;
+    copy->sector_crcs = job->read.sector_crcs;
+    copy->payload = std::move(job->read.payload);
+    job->read.place = 0;
+    send_entry(connection, message, copy.get(), job->next - 1, raft.term_at(job->next - 1));
+    ++job->next;
+  }
+  std::erase_if(catch_ups_, [job](const std::unique_ptr<CatchUp>& each) { return each.get() == job; });
+}
+
+}  // namespace curve::replica

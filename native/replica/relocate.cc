@@ -1,0 +1,196 @@
+// What a checkpoint needs of the replicas: durable commits before it (R6), what to say of each group, from where a restart
+// replays, and getting live entries out of segments that are to be used again (R7).
+#include <algorithm>
+
+#include "native/base/log.h"
+#include "native/base/mutant.h"
+#include "native/replica/internal.h"
+
+namespace curve::replica {
+
+void Replica::flush_commits(std::function<void(Code)> done) {
+  bool waiting = !filled_.empty() || !in_flight_.empty();
+  for (const auto& [id, group] : by_id_) waiting |= group->durable_commit_ < group->commit_;
+  if (!waiting) return done(Code::kOk);
+  Batch& batch = open_batch(0);
+  add_commit_records(batch);
+  batch.callbacks.push_back(std::move(done));
+}
+
+GroupBlob Replica::blob(ReplicaGroup& group, Index applied) const {
+  raft::Group& raft = group.raft();
+  GroupBlob blob;
+  blob.applied = applied;
+  blob.applied_term = raft.term_at(applied);
+  blob.hard = raft.hard();
+  blob.commit = group.durable_commit_;
+  blob.config = raft.config();
+  blob.config_index = raft.config_index();
+  blob.damaged = raft.damaged();
+  blob.syncing = raft.syncing();
+  return blob;
+}
+
+uint64_t Replica::replay_position(const std::map<CopysetId, Index>& applied) const {
+  uint64_t position = wal_.head_position();
+  for (const auto& [id, group] : by_id_) {
+    auto it = applied.find(id);
+    raft::Group& raft = group->raft();
+    Index index = std::max(it == applied.end() ? 0 : it->second, raft.first_index() - 1) + 1;
+    for (; index <= raft.last_index(); ++index) {
+      const uint64_t place = raft.slot(index).place;
+      if (place) position = std::min(position, wal::Wal::place_position(place));
+    }
+  }
+  return position;
+}
+
+uint64_t Replica::durable_position() const {
+  return in_flight_.empty() ? wal_.head_position() : in_flight_.front()->append.position;
+}
+
+struct Replica::Relocation {
+  uint64_t position = 0;
+  std::map<CopysetId, Index> applied;
+  std::function<void(Code)> done;
+  std::vector<std::pair<ReplicaGroup*, Index>> todo;
+  size_t at = 0;
+  wal::RecordReadOp read;
+  Replica* replica = nullptr;
+  std::shared_ptr<Relocation> self;  // while a read is under way
+};
+
+void Replica::relocate_before(uint64_t position, const std::map<CopysetId, Index>& applied,
+                              std::function<void(Code)> done) {
+  auto job = std::make_shared<Relocation>();
+  job->replica = this;
+  job->position = position;
+  job->applied = applied;
+  job->done = std::move(done);
+  for (const auto& [id, group] : by_id_) {
+    auto it = applied.find(id);
+    const Index known = it == applied.end() ? 0 : it->second;
+    raft::Group& raft = group->raft();
+    for (Index index = std::max(known + 1, raft.first_index()); index <= raft.last_index(); ++index) {
+      const uint64_t place = raft.slot(index).place;
+      if (place && wal::Wal::place_position(place) < position) job->todo.emplace_back(group, index);
+    }
+  }
+  job->read.owner = job.get();
+  job->read.done = [](io::Op* op) {
+    Relocation* raw = static_cast<Relocation*>(op->owner);
+    std::shared_ptr<Relocation> keep = std::move(raw->self);
+    if (!raw->replica->stopped_) raw->replica->relocate_next(keep);
+  };
+  relocate_next(job);
+}
+
+void Replica::relocate_next(std::shared_ptr<Relocation> job) {
+  while (job->at < job->todo.size()) {
+    auto [group, index] = job->todo[job->at];
+    raft::Group& raft = group->raft();
+    const bool still = index >= raft.first_index() && index <= raft.last_index() && raft.slot(index).place &&
+                       wal::Wal::place_position(raft.slot(index).place) < job->position;
+    if (!still) {
+      ++job->at;
+      continue;
+    }
+    Entry* entry = entry_at(*group, index);
+    if (entry && entry->payload.size() == entry->sector_crcs.size() * kSectorBytes) {
+      copy_entry(*group, EntryRef(entry));
+      ++job->at;
+      continue;
+    }
+    if (job->read.place != raft.slot(index).place) {
+      job->read.place = raft.slot(index).place;
+      job->self = job;
+      return wal_.read_record(&job->read);
+    }
+    if (job->read.result < 0) {
+      base::log(base::LogLevel::kError, "wal_record_unreadable",
+                {{"copyset", group->id()}, {"index", index}, {"result", int64_t{job->read.result}}});
+      return job->done(Code::kCorrupt);
+    }
+    EntryRef filled = entry ? EntryRef(entry) : entries_.take();
+    filled->group = group->id();
+    filled->index = index;
+    filled->term = job->read.term;
+    filled->type = static_cast<raft::EntryType>(job->read.entry_type);
+    filled->head = job->read.head;
+    filled->sector_crcs = job->read.sector_crcs;
+    filled->payload = std::move(job->read.payload);
+    if (entry) cached_bytes_ += entry->payload.size();
+    copy_entry(*group, filled);
+    job->read.place = 0;
+    ++job->at;
+  }
+  // Durable copies first, then the originals may go.
+  Batch& last = open_batch(0);
+  last.callbacks.push_back([this, job](Code code) {
+    if (code == Code::kOk) trim_before(job->position, job->applied);
+    job->done(code);
+  });
+}
+
+void Replica::copy_entry(ReplicaGroup& group, const EntryRef& entry) {
+  const uint64_t old_position = entry->payload_position;
+  Batch& batch = open_batch(entry->payload.size());
+  const auto type = CURVE_MUTANT("copy_truncates") ? wal::RecordType::kEntry : wal::RecordType::kEntryCopy;
+  wal::Record& record = batch.add(&group, group.id(), type);
+  record.entry_type = static_cast<uint8_t>(entry->type);
+  record.index = entry->index;
+  record.term = entry->term;
+  batch.heads.push_back(entry->head);
+  record.head = batch.heads.back();
+  batch.crcs.push_back(entry->sector_crcs);
+  record.sector_crcs = batch.crcs.back();
+  record.payload = entry->payload;
+  batch.owners.back().copy_of = entry->index;
+  batch.owners.back().copy_term = entry->term;
+  batch.owners.back().moved = entry;
+  batch.owners.back().old_position = old_position;
+  batch.payload_bytes += entry->payload.size();
+  batch.head_bytes += entry->head.size() + entry->sector_crcs.size() * 4 + 64;
+}
+
+void Replica::trim_before(uint64_t position, const std::map<CopysetId, Index>& applied) {
+  for (const auto& [id, group] : by_id_) {
+    auto it = applied.find(id);
+    if (it == applied.end()) continue;
+    raft::Group& raft = group->raft();
+    Index through = 0;
+    for (Index index = raft.first_index(); index <= std::min(it->second, raft.last_index()); ++index) {
+      const uint64_t place = raft.slot(index).place;
+      if (place && wal::Wal::place_position(place) < position) through = index;
+    }
+    if (through) raft.trim(through);
+  }
+}
+
+void Replica::prepare_finish_sync(ReplicaGroup& group, Index index, Term term, std::function<void(Code)> done) {
+  raft::Group& raft = group.raft();
+  const bool agrees = index >= raft.first_index() && index <= raft.last_index() && raft.term_at(index) == term;
+  if (agrees || raft.last_index() <= index) return done(Code::kOk);
+  Batch& batch = open_batch(0);
+  batch.add(&group, group.id(), wal::RecordType::kTruncate).index = index;
+  batch.callbacks.push_back(std::move(done));
+}
+
+void Replica::finish_sync(ReplicaGroup& group, Index index, Term term, const raft::Config& config,
+                          Index config_index) {
+  group.raft().finish_sync(index, term, config, config_index, loop_.now_ns());
+  const Index kept_last = group.raft().last_index();
+  while (!group.recent_.empty() && group.recent_first_ <= index) {
+    cached_bytes_ -= group.recent_.front()->bytes();
+    group.recent_.pop_front();
+    ++group.recent_first_;
+  }
+  drop_from(group, kept_last + 1);
+  group.applied_ = std::max(group.applied_, index);
+  group.commit_ = std::max(group.commit_, index);
+  group.durable_commit_ = std::max(group.durable_commit_, index);
+  group.logged_commit_ = std::max(group.logged_commit_, index);
+  if (group.recent_.empty()) group.recent_first_ = group.applied_ + 1;
+}
+
+}  // namespace curve::replica

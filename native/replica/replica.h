@@ -1,0 +1,213 @@
+// The replicas of one store: raft Host + WAL + connections to the other stores. Once per turn it takes raft's output, makes
+// one WAL append of everything to persist, sends each peer its frames, and hands committed entries to the state machine.
+//
+// Invariants: R2 (what promises something leaves raft only after on_durable, called in WAL order), R6 (applied only when
+// committed and placed in the WAL), R7 (unapplied entries move to the head as copies before their segment is given up),
+// R1 (a group exists only from a genesis record, a checkpoint or a sync).
+// Thread: the loop's. recover() may block; nothing else does.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "native/raft/host.h"
+#include "native/replica/entry.h"
+#include "native/replica/state_machine.h"
+#include "native/wal/group_log.h"
+#include "native/wal/wal.h"
+#include "native/wire/connection.h"
+
+namespace curve::replica {
+
+class Replica;
+
+struct Genesis {  // R1: committed by the metaserver before anybody forms the group
+  CopysetId group = 0;
+  raft::Config config;
+};
+
+// What a checkpoint says of a group, before the state machine's own part.
+struct GroupBlob {
+  Index applied = 0;
+  Term applied_term = 0;
+  raft::HardState hard;
+  Index commit = 0;
+  raft::Config config;
+  Index config_index = 0;
+  bool damaged = false;
+  bool syncing = false;
+};
+std::vector<std::byte> encode_group_blob(const GroupBlob& blob);
+Result<GroupBlob> decode_group_blob(std::span<const std::byte> bytes);
+
+// One group of this store.
+class ReplicaGroup {
+ public:
+  CopysetId id() const { return raft_->id(); }
+  raft::Group& raft() { return *raft_; }
+  bool is_leader() const { return raft_->role() == raft::Role::kLeader; }
+  void* user = nullptr;  // of the state machine
+
+ private:
+  friend class Replica;
+  raft::Group* raft_ = nullptr;
+  std::deque<EntryRef> recent_;  // contents by index, recent_first_ .. ; not every entry is there
+  Index recent_first_ = 1;       // index of recent_.front()
+  Index applied_ = 0;            // handed to the state machine
+  Index commit_ = 0;             // as raft says
+  Index durable_commit_ = 0;     // R6: a kCommit record of it is durable here
+  Index logged_commit_ = 0;      // and this is in an append on its way
+  bool commit_dirty_ = false;    // in Replica::dirty_commits_
+  bool apply_queued_ = false;
+  raft::Role role_ = raft::Role::kFollower;
+};
+
+struct PeerStatus {
+  StoreId store;
+  std::string address;
+  bool connected;
+};
+
+class Replica {
+ public:
+  // The WAL is open and not yet recovered. `fresh`: the store was never started before (R9).
+  Replica(io::Loop& loop, base::BufferPool& pool, wal::Wal& wal, StateMachine& machine, const wire::Identity& self,
+          const raft::HostOptions& options);
+  ~Replica();
+
+  // Start-up. Blobs come from the state machine's checkpoint; records before `cut_position` are in it (kLocal ones are skipped).
+  Result<wal::RecoveryReport> recover(const std::map<CopysetId, GroupBlob>& blobs, uint64_t cut_position);
+  void start();  // after recover: dial peers, run elections
+  void stop();   // closes peers; the WAL goes idle
+
+  void set_peer(const StoreId& store, const io::Address& address);
+  std::vector<PeerStatus> peers() const;
+  // A connection of another store was accepted and authenticated.
+  bool peer_accepted(wire::Connection* connection);
+  void peer_frame(wire::Connection* connection, wire::Frame& frame);
+  void peer_closed(wire::Connection* connection, Code code, int error);
+  wire::Connection* peer_connection(const StoreId& store);  // null when down
+
+  // R1. Durable when `done` runs (may be at once when it existed already: idempotent).
+  void form_group(const Genesis& genesis, std::function<void(Code)> done);
+  // R10. A replica that starts without a configuration and is filled by sync.
+  ReplicaGroup* find(CopysetId id);
+  const std::map<CopysetId, ReplicaGroup*>& groups() const { return by_id_; }
+  raft::Host& host() { return host_; }
+
+  // kOk: the entry has its index and will be applied or dropped. Fill head, sector_crcs, payload, context before.
+  // kNotLeader, kBusy (raft's window or the WAL's room).
+  Code propose(ReplicaGroup& group, const EntryRef& entry);
+  EntryRef take_entry() { return entries_.take(); }
+  // R14: the newest content of entries not yet applied, newest first; nullptr when `index` is not in memory.
+  Entry* entry_at(ReplicaGroup& group, Index index);
+
+  // Local records (sync data and state). `done` in WAL order.
+  struct LocalRecord {
+    CopysetId group = 0;
+    uint8_t type = 0;
+    Index index = 0;
+    Term term = 0;
+    std::vector<std::byte> head;
+    std::vector<uint32_t> sector_crcs;
+    base::Buffer payload;
+    void (*done)(LocalRecord* record, Code code) = nullptr;
+    void* owner = nullptr;
+    uint64_t payload_position = 0;  // set when placed
+  };
+  void append_local(LocalRecord* record);
+  // R10: the state machine holds everything through `index` (entry of `term`) and its checkpoint that says so is durable. Own
+  // entries behind `index` stay only if the log agrees with the leader's at `index` (they may have been acknowledged).
+  void finish_sync(ReplicaGroup& group, Index index, Term term, const raft::Config& config, Index config_index);
+  // Before that checkpoint: makes durable that own entries > index are void, when the log disagrees at `index`.
+  void prepare_finish_sync(ReplicaGroup& group, Index index, Term term, std::function<void(Code)> done);
+
+  // Payload of an entry that is in the WAL but perhaps not yet durable (R6): memory if so, else null: read the WAL.
+  const base::Buffer* pending_payload(uint64_t payload_position, uint32_t* offset_bytes) const;
+
+  // Background apply: R6 wants the commit index durable first. `done` when every group's commit known now is durable.
+  void flush_commits(std::function<void(Code)> done);
+  Index durable_commit(const ReplicaGroup& group) const { return group.durable_commit_; }
+  // What a checkpoint at this moment must say of the group, with everything <= applied in it.
+  GroupBlob blob(ReplicaGroup& group, Index applied) const;
+  // The WAL position from which a restart with these applied indexes must replay.
+  uint64_t replay_position(const std::map<CopysetId, Index>& applied) const;
+  // Everything placed in the WAL before this is durable and its callbacks have run.
+  uint64_t durable_position() const;
+  // R7: entries > applied placed before `position` are copied to the head; `done` when durable. Then trims the groups' logs so
+  // that the WAL may be released before `position`.
+  void relocate_before(uint64_t position, const std::map<CopysetId, Index>& applied, std::function<void(Code)> done);
+
+  bool stopped() const { return stopped_; }
+  uint64_t appends() const { return appends_; }
+  uint64_t pending_records() const;
+
+ private:
+  struct Link;      // to one peer
+  struct Batch;     // one WAL append being filled or in flight
+  struct CatchUp;   // records read back for a slow follower
+  void turn();
+  void take_ready(ReplicaGroup& group);
+  void persist(ReplicaGroup& group, const raft::Ready& ready);
+  void send(ReplicaGroup& group, const raft::Message& message);
+  void send_append(ReplicaGroup& group, const raft::Message& message, wire::Connection* connection);
+  void send_entry(wire::Connection* connection, const raft::Message& message, const Entry* entry, Index previous, Term previous_term);
+  void catch_up(ReplicaGroup& group, const raft::Message& message);
+  void catch_up_next(CatchUp* job);
+  void submit_batches();
+  void batch_durable(Batch* batch);
+  void apply_ready(ReplicaGroup& group);
+  void forget_old(ReplicaGroup& group);
+  void drop_from(ReplicaGroup& group, Index first);
+  void put_entry(ReplicaGroup& group, const EntryRef& entry);
+  void fill_made(ReplicaGroup& group, Index last);
+  void add_commit_records(Batch& batch);
+  Batch& open_batch(uint64_t bytes);
+  void send_beats();
+  void reset_timer();
+  void dial(Link& link);
+  Link& link(const StoreId& store);
+  void on_peer_append(wire::Connection* connection, wire::Frame& frame);
+  void flush_replies(Link& link);
+  ReplicaGroup* add_group(raft::GroupInit init);
+  void malformed(wire::Connection* connection, const char* what);
+  struct Relocation;
+  void relocate_next(std::shared_ptr<Relocation> job);
+  void copy_entry(ReplicaGroup& group, const EntryRef& entry);
+  void trim_before(uint64_t position, const std::map<CopysetId, Index>& applied);
+  struct Recovering;
+  void recover_group(CopysetId id, Recovering& found, bool all_damaged);
+  void apply_recovered(ReplicaGroup& group, std::vector<wal::LoggedEntry>& entries);
+
+  io::Loop& loop_;
+  base::BufferPool& pool_;
+  wal::Wal& wal_;
+  StateMachine& machine_;
+  wire::Identity self_;
+  raft::Host host_;
+  EntryPool entries_;
+  std::unordered_map<CopysetId, std::unique_ptr<ReplicaGroup>> groups_;
+  std::map<CopysetId, ReplicaGroup*> by_id_;
+  std::map<StoreId, std::unique_ptr<Link>> links_;
+  std::deque<std::unique_ptr<Batch>> filled_;    // waiting for the WAL, in order; the last one is being filled
+  std::deque<std::unique_ptr<Batch>> in_flight_;  // handed to the WAL, in order
+  std::vector<std::unique_ptr<Batch>> free_batches_;
+  std::vector<ReplicaGroup*> dirty_commits_;
+  std::vector<ReplicaGroup*> apply_queue_;
+  std::vector<std::unique_ptr<CatchUp>> catch_ups_;
+  std::vector<std::byte> scratch_;
+  std::vector<EntryRef> apply_scratch_;
+  io::TurnHook hook_;
+  io::Timer timer_;
+  uint64_t timer_deadline_ = 0;
+  uint64_t appends_ = 0;
+  uint64_t cached_bytes_ = 0;
+  bool started_ = false, stopped_ = false;
+};
+
+}  // namespace curve::replica
