@@ -1,5 +1,6 @@
-// Puts a group's log together from recovered records: what a kEntry voids, what a copy may fill in, what is missing (R3, R7).
-// Used by native/replica at start-up and by its tests as a naive twin. Any thread; allocates.
+// Puts a group's log together from recovered records: what a kEntry voids, what a copy may fill in,
+// what is missing (R3, R7). Used by native/replica at start-up and by its tests as a naive twin.
+// Any thread; allocates.
 #pragma once
 
 #include <map>
@@ -22,23 +23,30 @@ struct LoggedEntry {
 
 class GroupLog {
  public:
-  // From the checkpoint: entries <= base are in the state machine's checkpoint (base_term belongs to base).
+  // From the checkpoint: entries <= base are in the state machine's checkpoint (base_term belongs
+  // to base). A replica that was filled by sync has written kGroup or kTruncate into its log
+  // before: an entry at base of another term, with others behind it, is a hole.
   GroupLog(Index base, Term base_term);
-  void add(const RecoveredRecord& record);  // kEntry, kEntryCopy, kTruncate, kHardState, kCommit of this group
+  // Records of this group in log order. kGroup and kRemoved forget everything; kLocal is not looked
+  // at.
+  void add(const RecoveredRecord& record);
   Term term = 0;
   StoreId vote;
   Index commit = 0;
-  // Contiguous entries from the first retained one that connects with base (may be <= base: kept for lagging followers) on.
-  // `hole`: an entry > base is missing though later ones exist: the group needs sync (R4), entries end before the hole.
+  // Contiguous entries from the first retained one that connects with base (may be <= base: kept
+  // for lagging followers) on. `hole`: an entry > base is missing though later ones exist: the
+  // group needs sync (R4), entries end before the hole.
   struct Assembled {
     std::vector<LoggedEntry> entries;
-    Index before = 0;       // index and term of the entry before entries.front()
+    Index before = 0;  // index and term of the entry before entries.front()
     Term before_term = 0;
     bool hole = false;
   };
   Assembled assemble();
 
  private:
+  void put(const RecoveredRecord& record);
+
   Index base_;
   Term base_term_;
   std::map<Index, LoggedEntry> entries_;

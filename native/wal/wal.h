@@ -1,15 +1,20 @@
-// The write-ahead log of one store: one sequence of appends in one preallocated, zeroed file or device region, shared by all
-// groups of the store. Everything handed over in one turn is one append (group commit): header block(s) that describe all
-// records, then sector-aligned payloads, as one aligned durable write; a few in flight. Format: docs/formats/wal.md.
+// The write-ahead log of one store: one sequence of appends in one preallocated, zeroed file or
+// device region, shared by all groups of the store. Everything handed over in one turn is one
+// append (group commit): header block(s) that describe all records, then sector-aligned payloads,
+// as one aligned durable write; a few in flight. Format: docs/formats/wal.md.
 //
 // Invariants:
-//  - R2: `done` of appends is called in order; when it is called, the append and every one before it is durable, including
+//  - R2: `done` of appends is called in order; when it is called, the append and every one before
+//  it is durable, including
 //    payloads written elsewhere (external).
-//  - R3: each append carries generation, sequence, a link to the one before and the watermark "durable through"; after the
+//  - R3: each append carries generation, sequence, a link to the one before and the watermark
+//  "durable through"; after the
 //    last one a small append publishes the final watermark (idle_publish_ns).
-//  - R7: a segment is used again only after an anchor that starts behind it is durable and no read pins it.
+//  - R7: a segment is used again only after an anchor that starts behind it is durable and no read
+//  pins it.
 // Positions are logical byte offsets that only grow; the place in the file is derived from them.
-// Thread: the loop's. format/open/recover may block (start-up only), the rest never does and allocates nothing in steady state.
+// Thread: the loop's. format/open/recover may block (start-up only), the rest never does and
+// allocates nothing in steady state.
 #pragma once
 
 #include <cstdint>
@@ -30,16 +35,21 @@ namespace curve::wal {
 inline constexpr size_t kHeadBytesMax = 16 * 1024;
 inline constexpr size_t kPayloadBytesMax = kIoBytesMax;
 inline constexpr uint32_t kAppendBytesMax = 4u << 20;  // header and payloads of one append
+inline constexpr size_t kAppendRecordsMax = 4095;      // records of one append
+inline constexpr uint32_t kInflightAppendsMax = 64;    // bound of Options::inflight_appends_max
 
 enum class RecordType : uint8_t {
   kEntry = 1,      // log entry: voids the group's entries >= index, then appends itself
-  kEntryCopy = 2,  // moved to the head (R7): fills in where the log lacks it (same term rules), never voids anything
+  kEntryCopy = 2,  // moved to the head (R7): fills in where the log lacks it (same term rules),
+                   // never voids anything
   kHardState = 3,  // term, and vote in head (16 bytes)
   kCommit = 4,     // index: committed through
   kTruncate = 5,   // entries > index are void
-  kGroup = 6,      // group formed or replaced: head is the owner's blob; voids the group's earlier records
-  kLocal = 7,      // owner's own record (sync data, sync state, fences...): head and payload opaque, in order with the rest
-  kRemoved = 8,    // the group left this store; its earlier records are void
+  kGroup =
+      6,  // group formed or replaced: head is the owner's blob; voids the group's earlier records
+  kLocal = 7,  // owner's own record (sync data, sync state, fences...): head and payload opaque, in
+               // order with the rest
+  kRemoved = 8,  // the group left this store; its earlier records are void
 };
 
 struct Record {
@@ -48,25 +58,29 @@ struct Record {
   uint8_t entry_type = 0;  // raft::EntryType for entries; the owner's for kLocal
   Index index = 0;
   Term term = 0;
-  std::span<const std::byte> head;        // <= kHeadBytesMax, caller-owned until append() returns
-  std::span<const uint32_t> sector_crcs;  // CRC32C per payload sector, caller-owned until append() returns
-  base::Buffer payload;                   // whole sectors; empty when none or external
-  std::span<const std::byte> annotation;  // local to this store, never replicated: where an external payload is (R4)
+  std::span<const std::byte> head;  // <= kHeadBytesMax, caller-owned until append() returns
+  std::span<const uint32_t>
+      sector_crcs;       // CRC32C per payload sector, caller-owned until append() returns
+  base::Buffer payload;  // whole sectors; empty when none or external
+  std::span<const std::byte>
+      annotation;  // local to this store, never replicated: where an external payload is (R4)
   // Filled by append():
-  uint64_t place = 0;              // finds the record again (read_record); opaque, never 0
-  uint64_t payload_position = 0;   // logical position of the payload's first sector; 0 when none
+  uint64_t place = 0;             // finds the record again (read_record); opaque, never 0
+  uint64_t payload_position = 0;  // logical position of the payload's first sector; 0 when none
 };
 
 // One group commit. Owner-allocated and reused; must stay in place until done.
 struct Append : base::ListHook {
   std::vector<Record> records;
-  uint32_t external_pending = 0;   // payload writes elsewhere still running; see Wal::external_done
+  uint32_t external_pending = 0;  // payload writes elsewhere still running; see Wal::external_done
   void (*done)(Append* append) = nullptr;  // R2 order
   void* owner = nullptr;
-  Code result = Code::kOk;         // kIo: the store is out of service (a failed durable write is never retried)
+  Code result =
+      Code::kOk;  // kIo: the store is out of service (a failed durable write is never retried)
   // of the WAL:
   uint64_t sequence = 0;
   uint64_t position = 0;
+  uint64_t watermark = 0;  // that it carries
   uint32_t bytes = 0;
   bool written = false;
   io::FileOp op;
@@ -75,9 +89,12 @@ struct Append : base::ListHook {
   class Wal* wal = nullptr;
 };
 
-struct ReadOp : io::Op {           // result: bytes or -errno; `done` as io::Op
-  uint64_t position = 0;           // payload position (sector-aligned)
-  std::span<std::byte> into;       // sector multiple, 4 KiB-aligned
+// Reads payload sectors as they are; the caller checks CRCs. Within one segment, before
+// head_position().
+struct ReadOp
+    : io::Op {  // result: bytes, -ENODATA (its segment is in use again), -EINVAL, or -errno
+  uint64_t position = 0;      // payload position (sector-aligned)
+  std::span<std::byte> into;  // sector multiple, 4 KiB-aligned
   // of the WAL:
   io::FileOp file_op;
   iovec iov{};
@@ -86,7 +103,9 @@ struct ReadOp : io::Op {           // result: bytes or -errno; `done` as io::Op
 };
 
 // A whole record read back (lagging follower, recovery of metadata). Allocates; not the 4k path.
-struct RecordReadOp : io::Op {     // result: 0 or -errno (-EILSEQ: damage)
+// Its append must be done.
+struct RecordReadOp
+    : io::Op {  // result: 0 or -errno (-EILSEQ: damage; -ENODATA: its segment is in use again)
   uint64_t place = 0;
   // Filled:
   RecordType type = RecordType::kEntry;
@@ -96,7 +115,7 @@ struct RecordReadOp : io::Op {     // result: 0 or -errno (-EILSEQ: damage)
   Term term = 0;
   std::vector<std::byte> head, annotation;
   std::vector<uint32_t> sector_crcs;
-  base::Buffer payload;            // checked against sector_crcs; empty when none or external
+  base::Buffer payload;  // checked against sector_crcs; empty when none or external
   // of the WAL:
   struct Private;
   std::shared_ptr<Private> internal;
@@ -109,8 +128,10 @@ struct Options {
 
 struct FormatOptions {
   StoreId store;
-  uint64_t bytes = 0;          // of the file; >= 64 MiB
-  uint64_t segment_bytes = 0;  // 0: chosen by size (bytes / 16, 8 MiB .. 64 MiB)
+  uint64_t bytes =
+      0;  // of the file; >= 64 MiB (with a segment size of its own: four segments are enough)
+  uint64_t segment_bytes =
+      0;  // 0: chosen by size (bytes / 16, 8 MiB .. 64 MiB); else sectors, 64 KiB .. 1 GiB
 };
 
 // One record as recovery saw it, in log order.
@@ -122,18 +143,23 @@ struct RecoveredRecord {
   Term term;
   std::span<const std::byte> head, annotation;  // valid during the call
   std::span<const uint32_t> sector_crcs;
-  uint32_t payload_bytes;
-  uint64_t place, payload_position;
-  bool promised;  // at or below the last watermark: others may have been told. Otherwise its external payload must be verified.
+  uint32_t payload_bytes;            // external ones too
+  uint64_t place, payload_position;  // payload_position 0: external or none
+  bool promised;  // at or below the last watermark: others may have been told. Otherwise its
+                  // external payload must be verified.
 };
 
 struct RecoveryReport {
-  uint64_t generation = 0;       // the new one, already durable
+  uint64_t generation = 0;  // the new one, already durable
   uint64_t appends = 0, records = 0;
-  bool torn_tail = false;        // the final window, that nobody was told about, was cut
+  bool torn_tail = false;  // the final window, that nobody was told about, was cut
   uint64_t torn_position = 0;
-  bool damaged = false;          // R3: damage at or below the watermark: every group without proof of completeness needs sync
-  std::string damage;            // which structure at which offset
+  bool damaged = false;  // R3: damage at or below the watermark: every group without proof of
+                         // completeness needs sync
+  uint64_t damage_position =
+      0;  // what lies at or behind it (place >= damage_position) is whole. Damage is reported again
+          // by every recovery until its segment is released.
+  std::string damage;  // which structure at which offset
   std::vector<std::byte> anchor_blob;
 };
 
@@ -141,39 +167,53 @@ class Wal {
  public:
   static Outcome format(io::Loop& loop, const std::string& path, const FormatOptions& options);
   // Opens and checks anchors; kLocked, kCorrupt, kVersion with a sentence. recover() must follow.
-  static Result<std::unique_ptr<Wal>> open(io::Loop& loop, base::BufferPool& pool, const std::string& path, const StoreId& store,
+  static Result<std::unique_ptr<Wal>> open(io::Loop& loop, base::BufferPool& pool,
+                                           const std::string& path, const StoreId& store,
                                            const Options& options);
   ~Wal();
-  // R3's table. Calls `visit` for every record from the anchor's start on, in order; raises the generation durably.
+  // R3's table. Calls `visit` for every record from the anchor's start on, in order; raises the
+  // generation durably. Once only. What the owner decides about records that are not promised (a
+  // torn external payload: kTruncate) belongs in its first append; it promises nothing before that
+  // one is done. Until then nothing is published, and another recovery says the same.
   Result<RecoveryReport> recover(const std::function<void(const RecoveredRecord&)>& visit);
 
-  // Room for such an append now (in-flight slots are not room: see ready()). `reserve_bytes` is kept free for others.
-  bool has_room(uint64_t payload_bytes, size_t records, size_t head_bytes, uint64_t reserve_bytes) const;
-  bool ready() const;              // an in-flight slot is free
-  // Fills place and payload_position of each record, writes. Precondition: ready(), has_room(.., 0).
+  // Room for such an append now (in-flight slots are not room: see ready()). `reserve_bytes` is
+  // kept free for others. payload_bytes: inline payloads. head_bytes: heads, annotations, and 4
+  // bytes per sector of an external payload. Always true once failed(): such appends are answered
+  // with kIo.
+  bool has_room(uint64_t payload_bytes, size_t records, size_t head_bytes,
+                uint64_t reserve_bytes) const;
+  bool ready() const;  // an in-flight slot is free
+  // Fills place and payload_position of each record, writes. Precondition: ready(), has_room(..,
+  // 0).
   void append(Append* append);
-  void external_done(Append* append, int32_t result);  // one external payload of it is durable (result < 0: -errno)
+  void external_done(Append* append,
+                     int32_t result);  // one external payload of it is durable (result < 0: -errno)
 
-  void read(ReadOp* op);                 // pins its segment while it runs
+  void read(ReadOp* op);  // pins its segment while it runs
   void read_record(RecordReadOp* op);
-  void pin(uint64_t position);           // a reader of its own will come back for this segment
+  void pin(uint64_t position);  // a reader of its own will come back for this segment
   void unpin(uint64_t position);
 
-  uint64_t head_position() const;        // next append goes here (or in the next segment)
-  uint64_t start_position() const;       // of the anchor: everything before is gone
+  uint64_t head_position() const;   // next append goes here (or in the next segment)
+  uint64_t start_position() const;  // of the anchor: everything before is gone
   uint64_t segment_bytes() const;
   uint64_t capacity_bytes() const;
   uint64_t used_bytes() const;
+  uint32_t append_bytes_max() const;  // kAppendBytesMax, or half a segment if that is less
   uint64_t segment_start(uint64_t position) const;
-  // Makes an anchor durable that starts at the segment of `position` (never backwards) with the owner's blob (<= 2048 bytes),
-  // then lets segments before it be used again. `op->result` 0 or -errno. One at a time.
+  static uint64_t place_position(uint64_t place);  // position of the append that holds the record
+  // Makes an anchor durable that starts at the segment of `position` (never backwards) with the
+  // owner's blob (<= 2048 bytes), then lets segments before it be used again. `op->result` 0 or
+  // -errno. One at a time.
   void release_before(uint64_t position, std::span<const std::byte> blob, io::Op* op);
-  bool failed() const;                   // a durable write failed: out of service
+  bool failed() const;  // a durable write failed: out of service
   uint64_t generation() const;
-  void stop();                           // no idle publishing any more; appends in flight still complete
+  void stop();  // no idle publishing any more; appends in flight still complete
+
+  struct State;  // native/wal/state.h; nobody else's
 
  private:
-  struct State;
   std::unique_ptr<State> state_;
   explicit Wal(std::unique_ptr<State> state);
 };

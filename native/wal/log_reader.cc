@@ -1,0 +1,34 @@
+#include "native/wal/log_reader.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+namespace curve::wal {
+
+LogReader::LogReader(io::File& file, const Anchor& anchor)
+    : file_(file), anchor_(anchor), buffer_(take_aligned(kAppendBytesMax)) {}
+
+std::span<const std::byte> LogReader::at(uint64_t position, uint64_t bytes) {
+  assert(bytes > 0 && bytes <= kAppendBytesMax &&
+         position + bytes <= anchor_.segment_end(position));
+  if (position < position_ || position + bytes > position_ + bytes_) {
+    load(position,
+         std::min(std::max(bytes, kAheadBytes), anchor_.segment_end(position) - position));
+  }
+  return {buffer_.get() + (position - position_), bytes};
+}
+
+void LogReader::load(uint64_t position, uint64_t bytes) {
+  position_ = position;
+  bytes_ = bytes;
+  const uint64_t offset = anchor_.file_offset(position);
+  if (file_.read_sync(offset, {buffer_.get(), bytes}) >= 0) return;
+  for (uint64_t at = 0; at < bytes; at += kSectorBytes) {
+    std::byte* const sector = buffer_.get() + at;
+    if (file_.read_sync(offset + at, {sector, kSectorBytes}) < 0)
+      std::memset(sector, static_cast<int>(kUnreadableByte), kSectorBytes);
+  }
+}
+
+}  // namespace curve::wal

@@ -1,0 +1,32 @@
+// Reads the log at recovery: by logical position, in pieces of 1 to 4 MiB, synchronously. A sector
+// that the device does not give reads as kUnreadableByte throughout, so that it is judged like any
+// other damage.
+#pragma once
+
+#include <span>
+
+#include "native/wal/format.h"
+#include "native/wal/state.h"
+
+namespace curve::wal {
+
+class LogReader {
+ public:
+  static constexpr uint64_t kAheadBytes = 1 << 20;
+  static constexpr std::byte kUnreadableByte{0xbd};
+
+  LogReader(io::File& file, const Anchor& anchor);
+  // [position, position + bytes) of one segment, sectors, at most kAppendBytesMax. Valid until the
+  // next call.
+  std::span<const std::byte> at(uint64_t position, uint64_t bytes);
+
+ private:
+  void load(uint64_t position, uint64_t bytes);
+
+  io::File& file_;
+  const Anchor& anchor_;
+  AlignedBytes buffer_;
+  uint64_t position_ = 0, bytes_ = 0;
+};
+
+}  // namespace curve::wal
