@@ -46,10 +46,7 @@ class ProposalFailed:
 
 @dataclass(frozen=True, slots=True)
 class LeaderChanged:
-    """Who leads as far as this node knows.
-
-    `is_leader` comes only after the no-op of the term is applied (R9).
-    """
+    """Who leads as far as this node knows. It says nothing yet of what has been applied here."""
 
     term: int
     leader_id: bytes | None

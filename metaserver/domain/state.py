@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -60,6 +60,19 @@ class Counters:
     next_attachment_id: int = 1
 
 
+@dataclass(slots=True)
+class Changes:
+    """What has changed since somebody looked last: for those who wait. Not part of the state."""
+
+    volumes: set[int] = field(default_factory=set)
+    topology: bool = False  # cluster, chunkservers, pools or copysets
+
+    def take(self) -> Changes:
+        taken = Changes(self.volumes, self.topology)
+        self.volumes, self.topology = set(), False
+        return taken
+
+
 class _RefusedError(Exception):
     def __init__(self, reason: Reason, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -82,6 +95,7 @@ class MetaState:
         self.remembered: dict[bytes, Remembered] = {}
         self.remembered_order: deque[bytes] = deque()
         # Derived, never in a snapshot:
+        self.changes = Changes()
         self.volume_bytes = 0
         self.attachment_count = 0
         self._volume_id_of_name: dict[str, int] = {}
@@ -163,6 +177,7 @@ class MetaState:
         if self.cluster is None:
             self.cluster = Cluster(command.cluster_id, command.name, command.at_ms)
             self._next_version()
+            self.changes.topology = True
         return self.cluster
 
     def _register_chunkserver(self, command: cmd.RegisterChunkserver) -> Result:
@@ -182,6 +197,7 @@ class MetaState:
         if chunkserver != known:
             self.chunkservers[command.store_id] = chunkserver
             self.counters.topology_version = self._next_version()
+            self.changes.topology = True
         return chunkserver
 
     def _create_pool(self, command: cmd.CreatePool) -> Result:
@@ -216,6 +232,7 @@ class MetaState:
             unformed=tuple(command.stores[position] for position in used),
         )
         self.pools[pool_id] = pool
+        self.changes.topology = True
         for index, row in enumerate(command.placements):
             replicas = tuple(command.stores[position] for position in row)
             copyset_id = pool_id << 32 | index
@@ -231,6 +248,7 @@ class MetaState:
         rest = tuple(store for store in pool.unformed if store != command.store_id)
         self.pools[pool.pool_id] = replace(pool, unformed=rest)
         self._next_version()
+        self.changes.topology = True
         return Done(changed=True)
 
     # --- Volumes ------------------------------------------------------------------------------
@@ -270,6 +288,7 @@ class MetaState:
 
         Its name does not change.
         """
+        self.changes.volumes.add(volume.volume_id)
         before = self.volumes.get(volume.volume_id)
         self.volumes[volume.volume_id] = volume
         if before is None:
@@ -287,6 +306,7 @@ class MetaState:
             self._unfenced.pop(volume.volume_id, None)
 
     def _drop_volume(self, volume: Volume) -> None:
+        self.changes.volumes.add(volume.volume_id)
         del self.volumes[volume.volume_id]
         del self._volume_id_of_name[volume.name]
         del self._volume_ids[bisect_right(self._volume_ids, volume.volume_id) - 1]
@@ -330,6 +350,7 @@ class MetaState:
         if self.deletions.pop(command.volume_id, None) is None:
             return Done(changed=False)
         self._next_version()
+        self.changes.volumes.add(command.volume_id)
         return Done(changed=True)
 
     # --- Attachments (R12) --------------------------------------------------------------------

@@ -1,0 +1,113 @@
+"""Commands to chunkservers over gRPC (curve.v1.ChunkserverAdmin), as the domain's gateway.
+
+Owns: one signed channel per admin address, deadlines, the mapping of every failure to
+UnreachableError (the caller tries again). Thread: the asyncio loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from curve_py.proto import chunkserver_pb2 as pb
+from curve_py.proto import chunkserver_pb2_grpc
+from curve_py.service.channel import AsyncSignedChannel
+from curve_py.service.rpc_errors import from_rpc_error
+from curve_py.types import PROTOCOL_VERSION
+from metaserver.domain.ports import CopysetOutcome, Genesis, UnreachableError
+
+_CALL_SECONDS = 2.0
+_FORM_SECONDS = 10.0
+
+
+class GrpcChunkserverGateway:
+    """Implements ports.ChunkserverGateway."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+        self._channels: dict[str, tuple[AsyncSignedChannel, Any]] = {}
+
+    async def close(self) -> None:
+        channels = list(self._channels.values())
+        self._channels.clear()
+        for channel, _ in channels:
+            await channel.close()
+
+    async def set_peers(
+        self, address: str, store_id: bytes, version: int, peers: list[tuple[bytes, str]]
+    ) -> None:
+        request = pb.SetPeersRequest(
+            store_id=store_id,
+            topology_version=version,
+            peers=[pb.Peer(store_id=peer, address=at) for peer, at in peers],
+        )
+        await self._call(address, "SetPeers", request, _CALL_SECONDS)
+
+    async def form_copysets(
+        self, address: str, store_id: bytes, copysets: list[Genesis]
+    ) -> set[int]:
+        request = pb.FormCopysetsRequest(
+            store_id=store_id,
+            copysets=[
+                pb.CopysetGenesis(
+                    copyset_id=genesis.copyset_id,
+                    voters=genesis.voters,
+                    preferred_leader=genesis.preferred_leader,
+                )
+                for genesis in copysets
+            ],
+        )
+        answer = await self._call(address, "FormCopysets", request, _FORM_SECONDS)
+        return set(answer.copyset_ids)
+
+    async def fence_volume(
+        self,
+        address: str,
+        store_id: bytes,
+        volume_id: int,
+        fence: tuple[int, int, tuple[int, ...]],
+        copyset_ids: list[int],
+    ) -> CopysetOutcome:
+        floor, ceiling, revoked = fence
+        request = pb.FenceVolumeRequest(
+            store_id=store_id,
+            volume_id=volume_id,
+            floor_epoch=floor,
+            ceiling_epoch=ceiling,
+            revoked_epochs=revoked,
+            copyset_ids=copyset_ids,
+        )
+        return _outcome(await self._call(address, "FenceVolume", request, _CALL_SECONDS))
+
+    async def delete_volume(
+        self, address: str, store_id: bytes, volume_id: int, copyset_ids: list[int]
+    ) -> CopysetOutcome:
+        request = pb.DeleteVolumeData(
+            store_id=store_id, volume_id=volume_id, copyset_ids=copyset_ids
+        )
+        return _outcome(await self._call(address, "DeleteVolume", request, _CALL_SECONDS))
+
+    async def _call(self, address: str, method: str, request: Any, seconds: float) -> Any:
+        request.header.protocol_version = PROTOCOL_VERSION
+        try:
+            return await getattr(self._stub(address), method)(request, timeout=seconds)
+        except grpc.RpcError as error:
+            raise UnreachableError(str(from_rpc_error(error, address))) from None
+
+    def _stub(self, address: str) -> Any:
+        if address not in self._channels:
+            channel = AsyncSignedChannel(address, self._secret)
+            stub = chunkserver_pb2_grpc.ChunkserverAdminStub(channel)
+            self._channels[address] = (channel, stub)
+        return self._channels[address][1]
+
+
+def _outcome(answer: pb.CopysetOutcome) -> CopysetOutcome:
+    hints: Iterable[pb.CopysetLeaderHint] = answer.not_leader
+    return CopysetOutcome(
+        tuple(answer.applied_copyset_ids),
+        tuple((hint.copyset_id, hint.leader_store_id or None) for hint in hints),
+    )

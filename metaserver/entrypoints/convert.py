@@ -1,0 +1,178 @@
+"""Domain records to published messages and back. Pure; knows both sides. Any thread."""
+
+from __future__ import annotations
+
+from curve_py.errors import InvalidError, UnsupportedError
+from curve_py.proto import common_pb2, meta_pb2
+from curve_py.types import PROTOCOL_VERSION
+from metaserver.domain.entities import (
+    Attachment,
+    AttachMode,
+    Chunkserver,
+    Copyset,
+    FailureDomain,
+    Pool,
+    Volume,
+)
+from metaserver.domain.state import MetaState
+from metaserver.service.health import Health, Liveness
+from metaserver.service.metaserver import EncodedMap
+
+_MODES = {
+    AttachMode.EXCLUSIVE: meta_pb2.ATTACH_MODE_EXCLUSIVE,
+    AttachMode.SHARED: meta_pb2.ATTACH_MODE_SHARED,
+    AttachMode.READ_ONLY: meta_pb2.ATTACH_MODE_READ_ONLY,
+}
+_MODE_OF = {value: mode for mode, value in _MODES.items()}
+_STATES = {
+    Liveness.UNKNOWN: meta_pb2.CHUNKSERVER_STATE_UNSPECIFIED,
+    Liveness.UP: meta_pb2.CHUNKSERVER_STATE_UP,
+    Liveness.DOWN: meta_pb2.CHUNKSERVER_STATE_DOWN,
+}
+
+
+def check_header(header: common_pb2.RequestHeader) -> None:
+    """Raises UnsupportedError for a version that this server does not speak."""
+    if header.protocol_version > PROTOCOL_VERSION:
+        raise UnsupportedError(
+            f"The request has protocol version {header.protocol_version}; this metaserver speaks "
+            f"{PROTOCOL_VERSION}.",
+            "Update the metaservers first.",
+        )
+
+
+def request_id_of(header: common_pb2.RequestHeader) -> bytes:
+    """Of a request that changes something (R16). Raises InvalidError."""
+    check_header(header)
+    if len(header.request_id) != 16:
+        raise InvalidError("A request that changes something needs a request id of 16 bytes.")
+    return header.request_id
+
+
+def mode_of(value: meta_pb2.AttachMode) -> AttachMode:
+    mode = _MODE_OF.get(value)
+    if mode is None:
+        raise InvalidError("An attach says whether it is exclusive, shared or read-only.")
+    return mode
+
+
+def failure_domain_of(text: str) -> FailureDomain | None:
+    if not text:
+        return None
+    try:
+        return FailureDomain(text)
+    except ValueError:
+        raise InvalidError(f"'{text}' is no failure domain: zone, server or chunkserver.") from None
+
+
+def attachment_message(volume: Volume, attachment: Attachment) -> meta_pb2.Attachment:
+    active = volume.is_active(attachment)
+    return meta_pb2.Attachment(
+        id=attachment.attachment_id,
+        volume_id=attachment.volume_id,
+        epoch=attachment.epoch,
+        mode=_MODES[attachment.mode],
+        state=meta_pb2.ATTACH_STATE_ACTIVE if active else meta_pb2.ATTACH_STATE_PENDING,
+        holder=attachment.holder,
+        attached_at_ms=attachment.attached_at_ms,
+    )
+
+
+def volume_message(state: MetaState, volume: Volume) -> meta_pb2.Volume:
+    return meta_pb2.Volume(
+        id=volume.volume_id,
+        name=volume.name,
+        pool_id=volume.pool_id,
+        pool_name=state.pools[volume.pool_id].name,
+        size_bytes=volume.size_bytes,
+        stripe_unit_bytes=volume.stripe_unit_bytes,
+        stripe_count=volume.stripe_count,
+        placement_id=volume.placement_id,
+        created_at_ms=volume.created_at_ms,
+        version=volume.version,
+        attachments=[attachment_message(volume, a) for a in volume.attachments],
+    )
+
+
+def map_message(encoded: EncodedMap) -> meta_pb2.VolumeMap:
+    return meta_pb2.VolumeMap(
+        volume_id=encoded.volume_id, map_version=encoded.map_version, encoded=encoded.encoded
+    )
+
+
+def pool_message(state: MetaState, pool: Pool) -> meta_pb2.Pool:
+    stores = sorted({store for c in state.copysets_of(pool) for store in c.replicas})
+    forming = meta_pb2.POOL_STATE_FORMING if pool.unformed else meta_pb2.POOL_STATE_READY
+    return meta_pb2.Pool(
+        id=pool.pool_id,
+        name=pool.name,
+        copyset_count=pool.copyset_count,
+        replica_count=pool.replica_count,
+        state=forming,
+        created_at_ms=pool.created_at_ms,
+        volume_count=state.volume_count(pool.pool_id),
+        store_ids=stores,
+    )
+
+
+def chunkserver_message(health: Health, chunkserver: Chunkserver) -> meta_pb2.Chunkserver:
+    message = meta_pb2.Chunkserver(
+        store_id=chunkserver.store_id,
+        data_address=chunkserver.data_address,
+        admin_address=chunkserver.admin_address,
+        http_address=chunkserver.http_address,
+        zone=chunkserver.zone,
+        server=chunkserver.server,
+        capacity_bytes=chunkserver.capacity_bytes,
+        registered_at_ms=chunkserver.registered_at_ms,
+        state=_STATES[health.liveness(chunkserver.store_id)],
+        heartbeat_age_ms=health.age_ms(chunkserver.store_id),
+    )
+    heartbeat = health.heartbeat(chunkserver.store_id)
+    if heartbeat is not None:
+        replicas = heartbeat.report.replicas
+        message.usage.CopyFrom(heartbeat.report.usage)
+        message.replica_count = len(replicas)
+        message.leader_count = sum(
+            replica.role == common_pb2.REPLICA_ROLE_LEADER for replica in replicas
+        )
+        message.incarnation = heartbeat.incarnation
+        message.pid = heartbeat.pid
+        message.hostname = heartbeat.hostname
+    return message
+
+
+def copyset_message(state: MetaState, health: Health, copyset: Copyset) -> meta_pb2.Copyset:
+    message = meta_pb2.Copyset(
+        id=copyset.copyset_id,
+        pool_id=copyset.copyset_id >> 32,
+        preferred_leader=copyset.preferred_leader,
+        version=copyset.version,
+    )
+    leader = health.leader_of(copyset.copyset_id)
+    lags: dict[bytes, int] = {}
+    if leader is not None:
+        message.term, message.leader_store_id = leader
+        heartbeat = health.heartbeat(leader[1])
+        report = heartbeat.replicas.get(copyset.copyset_id) if heartbeat else None
+        lags = {peer.store_id: peer.lag_entries for peer in report.peers} if report else {}
+    for store_id in copyset.replicas:
+        chunkserver = state.chunkservers[store_id]
+        replica = message.replicas.add(
+            store_id=store_id,
+            data_address=chunkserver.data_address,
+            state=_STATES[health.liveness(store_id)],
+            lag_entries=lags.get(store_id, 0),
+        )
+        heartbeat = health.heartbeat(store_id)
+        report = heartbeat.replicas.get(copyset.copyset_id) if heartbeat else None
+        if report is not None:
+            replica.report.CopyFrom(report)
+    return message
+
+
+def is_degraded(health: Health, copyset: Copyset) -> bool:
+    """A replica is down, or there is no leader."""
+    return health.leader_of(copyset.copyset_id) is None or any(
+        health.liveness(store) is Liveness.DOWN for store in copyset.replicas
+    )
