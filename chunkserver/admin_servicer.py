@@ -1,0 +1,116 @@
+"""curve.v1.ChunkserverAdmin: the metaserver's orders, handed to the native store.
+
+Errors are mapped by the guard around it. Thread: the asyncio loop.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from chunkserver.ports import CopysetsDone
+from chunkserver.report import leaders, store_report
+from chunkserver.store import Store
+from curve_py.errors import ConflictError, InvalidError, UnsupportedError
+from curve_py.proto import chunkserver_pb2 as pb
+from curve_py.proto import common_pb2
+from curve_py.proto.chunkserver_pb2_grpc import ChunkserverAdminServicer
+from curve_py.types import PROTOCOL_VERSION, uuid_text
+from curve_py.volume_map import check_numeric_address
+
+
+class AdminServicer(ChunkserverAdminServicer):
+    """One per process."""
+
+    def __init__(self, store: Store, data_address: str, http_address: str) -> None:
+        self._store = store
+        self._data_address = data_address
+        self._http_address = http_address
+        self.topology_version = 0  # of the peers table set in this run
+
+    async def SetPeers(self, request: pb.SetPeersRequest, _: Any) -> pb.SetPeersResponse:
+        self._check(request.header, request.store_id)
+        for peer in request.peers:
+            if len(peer.store_id) != 16:
+                raise InvalidError("A store id has 16 bytes.")
+            check_numeric_address(peer.address)
+        # An order that was overtaken by a newer one must not bring old addresses back.
+        if request.topology_version >= self.topology_version:
+            self._store.native.set_peers([(peer.store_id, peer.address) for peer in request.peers])
+            self.topology_version = request.topology_version
+        return pb.SetPeersResponse(topology_version=self.topology_version)
+
+    async def FormCopysets(
+        self, request: pb.FormCopysetsRequest, _: Any
+    ) -> pb.FormCopysetsResponse:
+        self._check(request.header, request.store_id)
+        for genesis in request.copysets:
+            voters = list(genesis.voters)
+            if self._store.native.store_id not in voters or len(set(voters)) != len(voters):
+                raise InvalidError("The genesis of a copyset does not name this store once.")
+        done = await self._store.form_copysets(
+            [
+                (
+                    genesis.copyset_id,
+                    [(voter, "voter") for voter in genesis.voters],
+                    genesis.preferred_leader,
+                )
+                for genesis in request.copysets
+            ]
+        )
+        return pb.FormCopysetsResponse(copyset_ids=done.formed)
+
+    async def FenceVolume(self, request: pb.FenceVolumeRequest, _: Any) -> pb.CopysetOutcome:
+        self._check(request.header, request.store_id)
+        done = await self._store.fence(
+            request.volume_id,
+            request.floor_epoch,
+            request.ceiling_epoch,
+            list(request.revoked_epochs),
+            list(request.copyset_ids),
+        )
+        return self._outcome(done)
+
+    async def DeleteVolume(self, request: pb.DeleteVolumeData, _: Any) -> pb.CopysetOutcome:
+        self._check(request.header, request.store_id)
+        done = await self._store.delete_volume(request.volume_id, list(request.copyset_ids))
+        return self._outcome(done)
+
+    async def GetStoreStatus(self, request: pb.GetStoreStatusRequest, _: Any) -> pb.StoreStatus:
+        native = self._store.native
+        self._check(request.header, native.store_id)
+        return pb.StoreStatus(
+            store_id=native.store_id,
+            cluster_id=native.cluster_id,
+            incarnation=native.incarnation,
+            topology_version=self.topology_version,
+            report=store_report(native.status()),
+            data_address=self._data_address,
+            http_address=self._http_address,
+            pid=os.getpid(),
+            hostname=socket.gethostname(),
+        )
+
+    def _check(self, header: common_pb2.RequestHeader, store_id: bytes) -> None:
+        """R1: an order is for one store, not for whoever listens at its address."""
+        if header.protocol_version > PROTOCOL_VERSION:
+            raise UnsupportedError(
+                f"The request has protocol version {header.protocol_version}; this chunkserver "
+                f"speaks {PROTOCOL_VERSION}."
+            )
+        mine = self._store.native.store_id
+        if store_id != mine:
+            raise ConflictError(
+                f"This is store {uuid_text(mine)}, not {uuid_text(store_id) or 'none'}."
+            )
+
+    def _outcome(self, done: CopysetsDone) -> pb.CopysetOutcome:
+        outcome = pb.CopysetOutcome(applied_copyset_ids=done.applied)
+        if done.not_leader:
+            known = leaders(self._store.native.status())
+            for copyset_id in done.not_leader:
+                outcome.not_leader.add(
+                    copyset_id=copyset_id, leader_store_id=known.get(copyset_id, b"")
+                )
+        return outcome

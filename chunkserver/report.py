@@ -1,0 +1,73 @@
+"""What the native store says of itself, as published messages and as numbers for Prometheus. Pure.
+
+`status()` of the native store has these keys (ids are UUIDs: 16 bytes, or text):
+  capacity_bytes, used_bytes, wal_capacity_bytes, wal_used_bytes,
+  copysets: [{id, role (follower, candidate, leader, learner, syncing), term, leader (id or None),
+              commit_index, applied_index, last_index, peers: [{store_id, lag_entries}]}],
+  counters: {name: number that only rises}, gauges: {name: number},
+  latency: {operation: {"buckets_us": [upper bounds], "counts": [one more than bounds],
+            "sum_us": number}}
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+from curve_py.proto import common_pb2 as pb
+
+_ROLES = {
+    "follower": pb.REPLICA_ROLE_FOLLOWER,
+    "candidate": pb.REPLICA_ROLE_CANDIDATE,
+    "leader": pb.REPLICA_ROLE_LEADER,
+    "learner": pb.REPLICA_ROLE_LEARNER,
+    "syncing": pb.REPLICA_ROLE_SYNCING,
+}
+
+
+def id_bytes(value: Any) -> bytes:
+    """16 bytes of an id in any of its forms; empty for none."""
+    if isinstance(value, bytes):
+        return value if any(value) else b""
+    return uuid.UUID(value).bytes if value else b""
+
+
+def store_report(status: dict[str, Any]) -> pb.StoreReport:
+    report = pb.StoreReport(
+        usage=pb.StoreUsage(
+            capacity_bytes=int(status.get("capacity_bytes", 0)),
+            used_bytes=int(status.get("used_bytes", 0)),
+            wal_capacity_bytes=int(status.get("wal_capacity_bytes", 0)),
+            wal_used_bytes=int(status.get("wal_used_bytes", 0)),
+        ),
+        replicas=[_replica(copyset) for copyset in status.get("copysets", ())],
+    )
+    rest = {key: value for key, value in status.items() if key != "copysets"}
+    report.status_json = json.dumps(rest, default=_plain, sort_keys=True)
+    return report
+
+
+def leaders(status: dict[str, Any]) -> dict[int, bytes]:
+    """Who leads each copyset as far as this store knows; empty bytes when it does not."""
+    return {int(c["id"]): id_bytes(c.get("leader")) for c in status.get("copysets", ())}
+
+
+def _replica(copyset: dict[str, Any]) -> pb.ReplicaReport:
+    return pb.ReplicaReport(
+        copyset_id=int(copyset["id"]),
+        role=_ROLES.get(str(copyset.get("role", "")), pb.REPLICA_ROLE_UNSPECIFIED),
+        term=int(copyset.get("term", 0)),
+        leader_store_id=id_bytes(copyset.get("leader")),
+        commit_index=int(copyset.get("commit_index", 0)),
+        applied_index=int(copyset.get("applied_index", 0)),
+        last_index=int(copyset.get("last_index", 0)),
+        peers=[
+            pb.PeerLag(store_id=id_bytes(p["store_id"]), lag_entries=int(p["lag_entries"]))
+            for p in copyset.get("peers", ())
+        ],
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,155 @@
+"""The native store on the asyncio side: tickets, events, its end.
+
+Owns: the one NativeStore of the process. Nothing here blocks except opening and formatting, which
+happen before the loop has anything else to do. Thread: the asyncio loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+from pathlib import Path
+from typing import Any
+
+from chunkserver.ports import CopysetsDone, FormDone, NativeStore
+from curve_py.errors import (
+    BusyError,
+    ConfigError,
+    CurveTimeoutError,
+    InternalError,
+    UnavailableError,
+)
+
+_EVENTS_PER_TURN = 64
+_ORDER_SECONDS = 5.0
+
+
+def _native() -> Any:
+    try:
+        return importlib.import_module("curve_py._native.store").StoreServer
+    except ImportError as error:
+        raise ConfigError(
+            f"The native part of the chunkserver cannot be loaded: {error}.",
+            "Install the package again: pip install .",
+        ) from None
+
+
+def format_store(
+    path: Path, store_id: bytes, cluster_id: bytes, data_bytes: int, wal_bytes: int
+) -> None:
+    """Makes a new store; may take as long as zeroing the log takes. Raises CurveError."""
+    _native().format(str(path), store_id, cluster_id, data_bytes, wal_bytes)
+
+
+def open_store(path: Path, listen: str, secret: bytes, options: dict[str, int]) -> NativeStore:
+    """Raises CurveError: damage, another process's store, no store."""
+    store: NativeStore = _native()(
+        store_path=str(path), listen=listen, secret=secret, options=options
+    )
+    return store
+
+
+class Store:
+    """Turns calls with tickets into awaitables."""
+
+    def __init__(self, native: NativeStore) -> None:
+        self.native = native
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._readable = asyncio.Event()
+        self._stopped = False
+
+    async def form_copysets(
+        self, copysets: list[tuple[int, list[tuple[bytes, str]], bytes]]
+    ) -> FormDone:
+        """R1: genesis. Answered once durable. Raises CurveError."""
+        done: FormDone = await self._ticket(self.native.form_copysets(copysets))
+        return done
+
+    async def fence(
+        self, volume_id: int, floor: int, ceiling: int, revoked: list[int], copysets: list[int]
+    ) -> CopysetsDone:
+        """R12. Answered once applied where this store leads. Raises CurveError."""
+        done: CopysetsDone = await self._ticket(
+            self.native.fence(volume_id, floor, ceiling, revoked, copysets)
+        )
+        return done
+
+    async def delete_volume(self, volume_id: int, copysets: list[int]) -> CopysetsDone:
+        """R12: a fence at infinity, and everything unmapped. Raises CurveError."""
+        done: CopysetsDone = await self._ticket(self.native.delete_volume(volume_id, copysets))
+        return done
+
+    async def _ticket(self, ticket: int) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting[ticket] = future
+        try:
+            async with asyncio.timeout(_ORDER_SECONDS):
+                return await future
+        except TimeoutError:
+            raise CurveTimeoutError("The store did not finish the order in time.") from None
+        finally:
+            self._waiting.pop(ticket, None)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set. Raises CurveError when the store cannot go on."""
+        self.native.start()
+        stopping = asyncio.create_task(self._stop_when(stop))
+        try:
+            self._arm()
+            while not self._stopped:
+                await self._readable.wait()
+                self._readable.clear()
+                await self._drain()
+                self._arm()
+        finally:
+            self._stopped = True
+            stopping.cancel()
+            with contextlib.suppress(ValueError, OSError):
+                asyncio.get_running_loop().remove_reader(self.native.fileno())
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(UnavailableError("The chunkserver is shutting down."))
+            # Waits for the native thread, which finishes what it has taken.
+            await asyncio.to_thread(self.native.stop)
+
+    async def _stop_when(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._stopped = True
+        self._readable.set()
+
+    def _arm(self) -> None:
+        loop, descriptor = asyncio.get_running_loop(), self.native.fileno()
+
+        def on_readable() -> None:
+            loop.remove_reader(descriptor)
+            self._readable.set()
+
+        loop.add_reader(descriptor, on_readable)
+
+    async def _drain(self) -> None:
+        while not self._stopped and (events := self.native.poll(_EVENTS_PER_TURN)):
+            for name, *fields in events:
+                self._handle(name, fields)
+            await asyncio.sleep(0)
+
+    def _handle(self, name: str, fields: list[Any]) -> None:
+        match name:
+            case "FormDone":
+                self._answer(FormDone(*fields))
+            case "FenceDone" | "DeleteDone":
+                self._answer(CopysetsDone(*fields))
+            case "Failed":
+                ticket, reason = fields
+                future = self._waiting.get(ticket)
+                if future is not None and not future.done():
+                    future.set_exception(BusyError(f"The store refused the order: {reason}."))
+            case "Stopped":
+                self._stopped = True
+                if fields and fields[0]:
+                    raise InternalError(f"The store stopped: {fields[0]}")
+
+    def _answer(self, done: FormDone | CopysetsDone) -> None:
+        future = self._waiting.get(done.ticket)
+        if future is not None and not future.done():
+            future.set_result(done)
