@@ -9,6 +9,8 @@ cd "$CURVE_ROOT"
 CURVE_BUILD=${CURVE_BUILD:-$CURVE_ROOT/build}
 CURVE_VENV=${CURVE_VENV:-$CURVE_ROOT/.venv}
 CURVE_JOBS=${CURVE_JOBS:-$(nproc)}
+# One name for the compiler in all builds, so that ccache knows what it has seen.
+export CC=${CC:-gcc} CXX=${CXX:-g++}
 
 note() { printf '%s\n' "$*" >&2; }
 
