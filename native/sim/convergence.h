@@ -1,0 +1,43 @@
+// The second phase: all faults have ended. Checks that everything pending is answered, that every
+// replica of every copyset comes to the same state (sector for sector, by checksum), that what is
+// there is what the register checker allows, and that no block is allocated without a sector
+// written in it, nor any reservation left (R8). Thread: the world's.
+#pragma once
+
+#include "native/sim/director.h"
+#include "native/sim/simulation.h"
+#include "native/sim/store_node.h"
+#include "native/sim/verdict.h"
+
+namespace curve::sim {
+
+class Convergence {
+ public:
+  Convergence(World& world, Verdict& verdict, StoreNodes& stores, Director& director,
+              uint64_t limit_ns)
+      : world_(world),
+        verdict_(verdict),
+        stores_(stores),
+        director_(director),
+        limit_ns_(limit_ns) {}
+  void run();
+
+ private:
+  bool wait(const std::string& what, const std::function<bool()>& done,
+            const std::function<std::string()>& state);
+  void drain();
+  void read_all();
+  void settle();
+  void checkpoint_all();
+  void compare_copyset(size_t index);
+  void check_space();
+  bool quiet(std::string* why);
+
+  World& world_;
+  Verdict& verdict_;
+  StoreNodes& stores_;
+  Director& director_;
+  uint64_t limit_ns_;
+};
+
+}  // namespace curve::sim

@@ -1,0 +1,49 @@
+#include "native/sim/replica_checker.h"
+
+#include <algorithm>
+
+namespace curve::sim {
+
+void ReplicaChecker::restarted(uint32_t store) {
+  for (auto& [key, index] : looked_) {
+    if (key.second == store) index = 0;
+  }
+}
+
+void ReplicaChecker::look(uint32_t store, raft::Group& group, uint64_t local_now_ns) {
+  const CopysetId id = group.id();
+  if (group.role() == raft::Role::kLeader) {
+    const auto [at, fresh] = leaders_.try_emplace({id, group.term()}, store);
+    if (fresh) ++verdict_.counts["leaders"];
+    if (at->second != store) {
+      verdict_.fail("one leader per term", "stores " + std::to_string(at->second) + " and " +
+                                               std::to_string(store) + " both lead copyset " +
+                                               std::to_string(id) + " in term " +
+                                               std::to_string(group.term()));
+    }
+    if (group.lease_valid(local_now_ns) && group.applied() < acknowledged_through(id)) {
+      verdict_.fail("R9 lease", "store " + std::to_string(store) + " may answer reads of copyset " +
+                                    std::to_string(id) + " in term " +
+                                    std::to_string(group.term()) + " with " +
+                                    std::to_string(group.applied()) + " applied, but " +
+                                    std::to_string(acknowledged_through(id)) + " was acknowledged");
+    }
+  }
+  Index& looked = looked_[{id, store}];
+  const Index commit = std::min(group.commit(), group.last_index());
+  for (Index index = std::max(looked + 1, group.first_index()); index <= commit; ++index) {
+    const Term term = group.term_at(index);
+    if (term == 0) continue;
+    const auto [at, fresh] = committed_.try_emplace({id, index}, term);
+    if (!fresh && at->second != term) {
+      verdict_.fail("log matching",
+                    "copyset " + std::to_string(id) + " index " + std::to_string(index) +
+                        ": committed in term " + std::to_string(at->second) + ", and in term " +
+                        std::to_string(term) + " on store " + std::to_string(store));
+      return;
+    }
+  }
+  looked = std::max(looked, commit);
+}
+
+}  // namespace curve::sim

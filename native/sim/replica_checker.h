@@ -1,0 +1,45 @@
+// What must hold between the replicas of a group, whatever the state machine is:
+//  - one leader per term (R9 rests on it);
+//  - log matching: what is committed at an index is the same entry everywhere, for ever, and terms
+//  do not go back;
+//  - a leader with a valid lease has applied everything that was acknowledged to anybody (R9: no
+//  stale read).
+// Looks at raft::Group from outside, between turns. Thread: the world's.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "native/raft/group.h"
+#include "native/sim/verdict.h"
+
+namespace curve::sim {
+
+class ReplicaChecker {
+ public:
+  explicit ReplicaChecker(Verdict& verdict) : verdict_(verdict) {}
+  // Call often, for every group of every running store.
+  void look(uint32_t store, raft::Group& group, uint64_t local_now_ns);
+  // A proposal at `index` was answered with success.
+  void acknowledged(CopysetId group, Index index) {
+    Index& highest = acknowledged_[group];
+    if (index > highest) highest = index;
+  }
+  Index acknowledged_through(CopysetId group) const {
+    const auto at = acknowledged_.find(group);
+    return at == acknowledged_.end() ? 0 : at->second;
+  }
+  // Looking at a committed log again after a restart starts from its first entry.
+  void restarted(uint32_t store);
+  uint64_t committed_entries() const { return committed_.size(); }
+
+ private:
+  Verdict& verdict_;
+  std::map<std::pair<CopysetId, Term>, uint32_t> leaders_;
+  std::map<std::pair<CopysetId, Index>, Term> committed_;
+  std::map<std::pair<CopysetId, uint32_t>, Index> looked_;
+  std::map<CopysetId, Index> acknowledged_;
+};
+
+}  // namespace curve::sim

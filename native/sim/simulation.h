@@ -1,0 +1,31 @@
+// One run of the whole data plane from one seed: stores, clients, director, nemesis and checkers;
+// first a phase in which anything may break, then one in which nothing does and the system must
+// come to rest, equal on all replicas, in stated virtual time.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+namespace curve::sim {
+
+struct RunOptions {
+  uint64_t seed = 1;
+  uint64_t safety_ns = 12'000'000'000;    // virtual
+  uint64_t liveness_ns = 20'000'000'000;  // each step of the second phase must end within this
+  bool trace = false;                     // on stderr
+};
+
+struct RunResult {
+  bool failed = false;
+  std::string failure;
+  std::map<std::string, uint64_t> counts;
+  uint64_t trace_hash = 0, virtual_ns = 0, events = 0;
+};
+
+// The whole chunkserver and client.
+RunResult run_spine(const RunOptions& options);
+// Replicas with a hash chain as their state machine (hash_store.h): consensus, WAL and wire only.
+RunResult run_replicas(const RunOptions& options);
+
+}  // namespace curve::sim

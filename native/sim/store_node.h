@@ -1,0 +1,73 @@
+// Chunkservers as nodes: the production StoreServer on a simulated loop, and a way to call it as
+// its Python shell would (a message that runs on its loop, or is lost with the process). Thread:
+// the world's.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "native/base/buffer.h"
+#include "native/copyset/store_server.h"
+#include "native/sim/replica_checker.h"
+#include "native/sim/verdict.h"
+#include "native/sim/world.h"
+
+namespace curve::sim {
+
+struct StoreOptions {
+  uint64_t data_bytes = 96ull << 20;
+  uint64_t wal_bytes = 64ull << 20;
+  copyset::ServerOptions server;
+};
+
+class StoreNode final : public Process {
+ public:
+  ~StoreNode() override;
+  copyset::StoreServer& server() { return *server_; }
+  // Runs on the loop of this process, if it lives that long.
+  void call(std::function<void(copyset::StoreServer&)> run);
+
+ private:
+  friend class StoreNodes;
+  struct Call : io::Mail {
+    StoreNode* node = nullptr;
+    std::function<void(copyset::StoreServer&)> function;
+  };
+  explicit StoreNode(io::Loop& loop) : loop_(loop) {}
+  io::Loop& loop_;
+  base::BufferPool pool_;
+  std::unique_ptr<copyset::StoreServer> server_;
+  std::vector<std::unique_ptr<Call>> calls_;
+};
+
+class StoreNodes {
+ public:
+  StoreNodes(World& world, Verdict& verdict, std::vector<uint32_t> nodes,
+             std::vector<std::vector<size_t>> copysets, const StoreOptions& options,
+             std::vector<std::byte> secret);
+  void start_all();
+  static StoreId store_id(size_t number);
+  io::Address address(size_t number) const;
+  size_t count() const { return nodes_.size(); }
+  Node& node(size_t number) { return world_.node(nodes_[number]); }
+  StoreNode* running(size_t number);  // null when down or paused
+  CopysetId copyset_id(size_t index) const;
+  const std::vector<std::vector<size_t>>& copysets() const { return copysets_; }
+  // Looks at every replica (replica_checker.h), again and again until the run ends.
+  void watch();
+  ReplicaChecker& checker() { return checker_; }
+
+ private:
+  std::unique_ptr<Process> boot(size_t number, io::Loop& loop);
+
+  World& world_;
+  Verdict& verdict_;
+  std::vector<uint32_t> nodes_;
+  std::vector<std::vector<size_t>> copysets_;
+  StoreOptions options_;
+  std::vector<std::byte> secret_;
+  ReplicaChecker checker_;
+};
+
+}  // namespace curve::sim
