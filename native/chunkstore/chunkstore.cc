@@ -1,0 +1,498 @@
+// The map of one store, its reads and its writes. See chunkstore.h; checkpoints are in
+// checkpoint.cc, opening in open.cc.
+#include "native/chunkstore/chunkstore.h"
+
+#include <algorithm>
+#include <bit>
+#include <cassert>
+#include <cerrno>
+#include <cstring>
+
+#include "native/base/crc32c.h"
+#include "native/chunkstore/store_state.h"
+
+namespace curve::chunkstore {
+
+using State = ChunkStore::State;
+
+namespace {
+
+constexpr uint8_t kReadAttemptsMax = 64;  // each needs a write to the same block meanwhile
+
+constexpr uint16_t sector_mask(uint32_t first, uint32_t count) {
+  return static_cast<uint16_t>(((1u << count) - 1) << first);
+}
+
+}  // namespace
+
+ChunkStore::ChunkStore(std::unique_ptr<State> state) : state_(std::move(state)) {
+  state_->store = this;
+  state_->ready_timer.owner = state_.get();
+  state_->ready_timer.fire = State::on_ready;
+}
+
+ChunkStore::~ChunkStore() = default;
+ChunkStore::State::~State() { loop.disarm(&ready_timer); }
+
+const StoreId& ChunkStore::store_id() const { return state_->superblock.store; }
+const StoreId& ChunkStore::cluster_id() const { return state_->superblock.cluster; }
+Incarnation ChunkStore::incarnation() const { return state_->superblock.incarnation; }
+uint64_t ChunkStore::checkpoint_version() const { return state_->version; }
+bool ChunkStore::failed() const { return state_->failed; }
+
+// --- operations that need no I/O: done at the loop's next timers, never inside the call
+
+void State::complete_later(io::Op* op, int32_t result) {
+  op->result = result;
+  ready.push_back(op);
+  if (!ready_timer.armed()) loop.arm(&ready_timer, loop.now_ns());
+}
+
+void State::on_ready(io::Timer* timer) {
+  auto* self = static_cast<State*>(timer->owner);
+  io::Op mark;  // what is completed from here on waits for the next round
+  self->ready.push_back(&mark);
+  while (io::Op* op = self->ready.pop_front()) {
+    if (op == &mark) break;
+    op->done(op);
+  }
+  if (!self->ready.empty() && !timer->armed()) self->loop.arm(timer, self->loop.now_ns());
+}
+
+// --- the map
+
+BlockState ChunkStore::block_state(CopysetId copyset, const ChunkKey& chunk, uint16_t block) const {
+  BlockState state;
+  const uint32_t number = state_->map.find(page_id(copyset, chunk, block));
+  if (number == PageMap::kNone) return state;
+  const Entry* entry = std::as_const(state_->map).page(number).find(block % kBlocksPerPage);
+  if (entry == nullptr) return state;
+  state.physical = entry->physical;
+  state.written = entry->written;
+  state.crc = entry->crc;
+  return state;
+}
+
+Index ChunkStore::page_index(const PageId& id) const {
+  const uint32_t number = state_->map.find(id);
+  return number == PageMap::kNone ? 0 : state_->map.page(number).index;
+}
+
+bool ChunkStore::has_page(const PageId& id) const { return state_->map.find(id) != PageMap::kNone; }
+
+bool ChunkStore::needs_copy(CopysetId copyset, const ChunkKey& chunk, uint16_t block) const {
+  const uint32_t physical = block_state(copyset, chunk, block).physical;
+  return physical != 0 && state_->space.references(physical) > 1;
+}
+
+void State::mark_dirty(uint32_t number) {
+  Page& page = map.page(number);
+  if (page.dirty) return;
+  page.dirty = true;
+  dirty.set(number);
+  ++dirty_count;
+}
+
+// Creates it if it is absent; PageMap::kNone when the page pool is full.
+uint32_t State::page_for(const PageId& id) {
+  uint32_t number = map.find(id);
+  if (number != PageMap::kNone) return number;
+  number = map.create(id);
+  if (number != PageMap::kNone)
+    mark_dirty(number);  // the durable root may still name another page of this number
+  return number;
+}
+
+void State::unmap(uint32_t number, uint32_t slot) {
+  Page& page = map.page(number);
+  space.unreference(page.find(slot)->physical);
+  map.erase(page, slot);
+}
+
+void ChunkStore::map_block(CopysetId copyset, const ChunkKey& chunk, uint16_t block,
+                           uint32_t physical, std::span<const uint32_t, kSectorsPerBlock> crcs,
+                           Index index) {
+  assert(!checkpoint_running());
+  assert(block < kBlocksPerChunk);
+  const uint32_t number = state_->page_for(page_id(copyset, chunk, block));
+  assert(number != PageMap::kNone);  // R8: the owner has reserved it
+  Page& page = state_->map.page(number);
+  const uint32_t slot = block % kBlocksPerPage;
+  assert(!(page.busy >> slot & 1));
+  Entry* entry = page.find(slot);
+  state_->space.reference(physical);
+  if (entry) {
+    state_->space.unreference(entry->physical);
+  } else {
+    entry = &state_->map.insert(page, slot);
+  }
+  entry->physical = physical;
+  entry->written = 0xffff;
+  std::memcpy(entry->crc.data(), crcs.data(), crcs.size_bytes());
+  page.index = std::max(page.index, index);
+  state_->mark_dirty(number);
+}
+
+void ChunkStore::clear(CopysetId copyset, const ChunkKey& chunk, uint16_t block, uint16_t mask,
+                       Index index) {
+  assert(!checkpoint_running());
+  const uint32_t number = state_->map.find(page_id(copyset, chunk, block));
+  if (number == PageMap::kNone) return;  // thin already: nothing that replay could bring back
+  Page& page = state_->map.page(number);
+  const uint32_t slot = block % kBlocksPerPage;
+  assert(!(page.busy >> slot & 1));
+  page.index = std::max(page.index, index);
+  state_->mark_dirty(number);
+  Entry* entry = page.find(slot);
+  if (entry == nullptr) return;
+  entry->written &= static_cast<uint16_t>(~mask);
+  for (uint32_t sector = 0; sector < kSectorsPerBlock; ++sector)
+    if (mask >> sector & 1) entry->crc[sector] = 0;
+  if (entry->written == 0) state_->unmap(number, slot);
+}
+
+void State::drop_page(uint32_t number) {
+  Page& page = map.page(number);
+  while (page.present) unmap(number, static_cast<uint32_t>(std::countr_zero(page.present)));
+  if (page.dirty) {
+    page.dirty = false;
+    dirty.reset(number);
+    --dirty_count;
+  }
+  map.remove(number);
+}
+
+void State::drop_range(const PageId& from, const PageId& to) {
+  for (uint32_t number;
+       (number = map.first_at_or_after(from)) != PageMap::kNone && map.page(number).id < to;)
+    drop_page(number);
+}
+
+void ChunkStore::drop_chunk(CopysetId copyset, const ChunkKey& chunk) {
+  assert(!checkpoint_running());
+  state_->drop_range({copyset, chunk, 0}, {copyset, chunk, UINT8_MAX});
+}
+
+void ChunkStore::drop_volume(CopysetId copyset, VolumeId volume) {
+  assert(!checkpoint_running());
+  state_->drop_range({copyset, {volume, 0}, 0}, {copyset, {volume, UINT32_MAX}, UINT8_MAX});
+}
+
+void ChunkStore::drop_copyset(CopysetId copyset) {
+  assert(!checkpoint_running());
+  state_->drop_range({copyset, {}, 0}, {copyset, {UINT64_MAX, UINT32_MAX}, UINT8_MAX});
+}
+
+uint64_t ChunkStore::forget_empty_pages(CopysetId copyset, Index through) {
+  assert(!checkpoint_running());
+  uint64_t forgotten = 0;
+  for (PageId at{copyset, {}, 0};;) {
+    const uint32_t number = state_->map.first_at_or_after(at);
+    if (number == PageMap::kNone || state_->map.page(number).id.copyset != copyset)
+      return forgotten;
+    const Page& page = state_->map.page(number);
+    at = page.id;
+    ++at.page;  // no page has the number after the last one: this only steps over `page`
+    if (page.present != 0 || page.busy != 0 || page.index > through) continue;
+    state_->drop_page(number);
+    ++forgotten;
+  }
+}
+
+std::optional<PageId> ChunkStore::next_page(CopysetId copyset, const PageId& after) const {
+  const uint32_t number = after.copyset == copyset
+                              ? state_->map.first_after(after)
+                              : state_->map.first_at_or_after({copyset, {}, 0});
+  if (number == PageMap::kNone || state_->map.page(number).id.copyset != copyset)
+    return std::nullopt;
+  return state_->map.page(number).id;
+}
+
+uint64_t ChunkStore::mapped_blocks(CopysetId copyset, VolumeId volume) const {
+  return state_->map.volume_blocks(copyset, volume);
+}
+
+// --- space
+
+uint32_t ChunkStore::take_block(bool into_reserve) { return state_->space.take(into_reserve); }
+void ChunkStore::drop_block(uint32_t physical) { state_->space.give_back(physical); }
+bool ChunkStore::retake_block(uint32_t physical) { return state_->space.retake(physical); }
+void ChunkStore::pin_block(uint32_t physical) { state_->space.pin(physical); }
+void ChunkStore::unpin_block(uint32_t physical) { state_->space.unpin(physical); }
+uint64_t ChunkStore::block_offset_bytes(uint32_t physical) const {
+  return state_->geometry.block_offset(physical);
+}
+
+bool ChunkStore::reserve(uint32_t blocks, uint32_t pages, bool into_reserve) {
+  State& s = *state_;
+  const uint64_t pages_free = s.map.capacity() - s.map.live();
+  if (pages != 0 && pages_free < s.pages_reserved + pages + (into_reserve ? 0 : s.pages_kept))
+    return false;
+  if (!s.space.reserve(blocks, into_reserve)) return false;
+  s.pages_reserved += pages;
+  return true;
+}
+
+void ChunkStore::unreserve(uint32_t blocks, uint32_t pages) {
+  state_->space.unreserve(blocks);
+  assert(state_->pages_reserved >= pages);
+  state_->pages_reserved -= pages;
+}
+
+Usage ChunkStore::usage() const {
+  const State& s = *state_;
+  Usage usage;
+  usage.blocks_total = s.space.total();
+  usage.blocks_free = s.space.free();
+  usage.blocks_reserved = s.space.reserved();
+  usage.blocks_pending_free = s.space.pending();
+  usage.blocks_mapped = s.space.mapped();
+  usage.blocks_taken = s.space.taken();
+  usage.pages_total = s.map.capacity();
+  usage.pages_free = s.map.capacity() - s.map.live();
+  usage.pages_reserved = s.pages_reserved;
+  usage.pages_empty = s.map.empty_pages();
+  usage.read_errors = s.read_errors;
+  usage.crc_errors = s.crc_errors;
+  usage.blob_bytes = s.blob_bytes;
+  usage.blob_bytes_max = s.geometry.blob_bytes;
+  usage.memory_bytes = s.map.memory_bytes();
+  return usage;
+}
+
+// --- reads
+
+void ChunkStore::read(ReadOp* op) {
+  assert(op->sectors > 0 && op->first_sector + op->sectors <= kSectorsPerBlock);
+  assert(op->into.size() == size_t{op->sectors} * kSectorBytes && op->block < kBlocksPerChunk);
+  op->store = this;
+  op->attempts = 0;
+  state_->start_read(op);
+}
+
+// One operation from the first to the last written sector: what lies between belongs to the block
+// anyway.
+void State::start_read(ReadOp* op) {
+  op->seen = store->block_state(op->copyset, op->chunk, op->block);
+  op->physical = op->seen.physical;
+  const uint16_t wanted = op->seen.written & sector_mask(op->first_sector, op->sectors);
+  if (op->physical == 0 || wanted == 0) {
+    std::memset(op->into.data(), 0, op->into.size());
+    if (op->crcs) std::fill_n(op->crcs, op->sectors, base::crc32c_zero_sector());
+    return complete_later(op, 0);
+  }
+  const auto first = static_cast<uint32_t>(std::countr_zero(wanted));
+  const auto end = static_cast<uint32_t>(std::bit_width(wanted));
+  op->iov = {op->into.data() + (first - op->first_sector) * kSectorBytes,
+             size_t{end - first} * kSectorBytes};
+  op->file_op.done = on_read;
+  op->file_op.owner = op;
+  op->file_op.offset_bytes = geometry.block_offset(op->physical) + uint64_t{first} * kSectorBytes;
+  op->file_op.iov = {&op->iov, 1};
+  space.pin(op->physical);
+  file.read(&op->file_op);
+}
+
+void State::on_read(io::Op* file_op) {
+  auto* op = static_cast<ReadOp*>(file_op->owner);
+  State& self = *op->store->state_;
+  self.space.unpin(op->physical);
+  if (file_op->result < 0) {
+    ++self.read_errors;
+    return self.finish_read(op, file_op->result);
+  }
+  if (self.check_read(op)) return self.finish_read(op, 0);
+  if (self.retry_read(op)) return;
+  ++self.crc_errors;
+  self.finish_read(op, -EILSEQ);
+}
+
+void State::finish_read(ReadOp* op, int32_t result) {
+  op->result = result;
+  op->done(op);
+}
+
+// Zeroes what is not written, checks the rest.
+bool State::check_read(ReadOp* op) {
+  for (uint8_t i = 0; i < op->sectors; ++i) {
+    const uint8_t sector = op->first_sector + i;
+    auto bytes = op->into.subspan(size_t{i} * kSectorBytes, kSectorBytes);
+    if (!(op->seen.written >> sector & 1)) {
+      std::memset(bytes.data(), 0, bytes.size());
+      if (op->crcs) op->crcs[i] = base::crc32c_zero_sector();
+      continue;
+    }
+    if (base::crc32c(bytes) != op->seen.crc[sector]) {
+      op->bad_sector = sector;
+      return false;
+    }
+    if (op->crcs) op->crcs[i] = op->seen.crc[sector];
+  }
+  return true;
+}
+
+// A mismatch is damage only if nothing was written to the block while it was read. True: the read
+// goes on.
+bool State::retry_read(ReadOp* op) {
+  if (++op->attempts >= kReadAttemptsMax) return false;
+  for (WriteOp* write = writes.front(); write; write = writes.next(write)) {
+    if (write->physical != op->physical) continue;
+    waiting_reads.push_back(op);  // finish_write starts it again
+    return true;
+  }
+  const BlockState now = store->block_state(op->copyset, op->chunk, op->block);
+  if (now.physical == op->seen.physical && now.written == op->seen.written &&
+      now.crc == op->seen.crc)
+    return false;
+  start_read(op);
+  return true;
+}
+
+// --- writes
+
+// Beside the nearest mapped block of the page, at the distance that the two have in the chunk.
+uint32_t State::choose_block(const Page& page, uint16_t block) {
+  const uint32_t slot = block % kBlocksPerPage;
+  const uint64_t below = page.present & ((uint64_t{1} << slot) - 1), above = page.present >> slot;
+  int64_t hint = 0;
+  if (below) {
+    const auto neighbour = static_cast<uint32_t>(std::bit_width(below)) - 1;
+    hint = static_cast<int64_t>(page.find(neighbour)->physical) + (slot - neighbour);
+  } else if (above) {
+    const auto neighbour = slot + static_cast<uint32_t>(std::countr_zero(above));
+    hint = static_cast<int64_t>(page.find(neighbour)->physical) - (neighbour - slot);
+  }
+  const bool usable = hint > 0 && hint <= static_cast<int64_t>(space.total());
+  return space.allocate(usable ? static_cast<uint32_t>(hint) : 0, block);
+}
+
+void ChunkStore::write(WriteOp* op) {
+  State& s = *state_;
+  assert(!checkpoint_running() && op->mask != 0 && op->from.size() == kBlockBytes);
+  op->store = this;
+  op->error = 0;
+  if (s.failed) return s.complete_later(op, -EIO);
+  assert(op->block < kBlocksPerChunk);
+  op->page = s.page_for(page_id(op->copyset, op->chunk, op->block));
+  if (op->page == PageMap::kNone) return s.complete_later(op, -ENOSPC);
+  Page& page = s.map.page(op->page);
+  const uint32_t slot = op->block % kBlocksPerPage;
+  const Entry* entry = page.find(slot);
+  assert(!(page.busy >> slot & 1));
+  op->physical = entry ? entry->physical : 0;
+  if (entry && s.space.references(entry->physical) > 1) {
+    assert((entry->written & ~op->mask) == 0);  // else sectors would be lost
+    op->physical = 0;
+  }
+  op->in_place = op->physical != 0;
+  if (!op->in_place) op->physical = s.choose_block(page, op->block);
+  if (op->physical == 0) return s.complete_later(op, -ENOSPC);
+  page.busy |= uint64_t{1} << slot;
+  op->page_life = page.life;
+  s.writes.push_back(op);
+  ++s.writes_running;
+  op->running = 1;  // of this function: no completion before all are started
+  const uint64_t block_offset = s.geometry.block_offset(op->physical);
+  uint8_t run = 0;
+  for (uint32_t left = op->mask, sector = 0; left != 0;) {
+    sector = static_cast<uint32_t>(std::countr_zero(left));
+    const auto count = static_cast<uint32_t>(std::countr_one(left >> sector));
+    left &= ~static_cast<uint32_t>(sector_mask(sector, count));
+    op->iov[run] = {const_cast<std::byte*>(op->from.data()) + sector * kSectorBytes,
+                    size_t{count} * kSectorBytes};
+    io::FileOp& file_op = op->file_ops[run];
+    file_op.done = State::on_write;
+    file_op.owner = op;
+    file_op.offset_bytes = block_offset + uint64_t{sector} * kSectorBytes;
+    file_op.iov = {&op->iov[run], 1};
+    file_op.durable = false;
+    ++run;
+    ++op->running;
+    s.file.write(&file_op);
+  }
+  --op->running;
+}
+
+void State::on_write(io::Op* file_op) {
+  auto* op = static_cast<WriteOp*>(file_op->owner);
+  if (file_op->result < 0) op->error = file_op->result;
+  if (--op->running == 0) op->store->state_->finish_write(op);
+}
+
+void State::finish_write(WriteOp* op) {
+  op->unlink();
+  --writes_running;
+  Page& page = map.page(op->page);
+  const uint32_t slot = op->block % kBlocksPerPage;
+  const bool alive = page.live && page.life == op->page_life;
+  if (alive) page.busy &= ~(uint64_t{1} << slot);
+  if (op->error) {
+    failed = true;  // the block stays taken: nothing is known about it
+  } else if (!alive) {
+    // Dropped meanwhile. In place: the block waits among the freed ones. New: it is in no map.
+    if (!op->in_place) space.give_back(op->physical);
+  } else {
+    Entry* entry = page.find(slot);
+    if (entry == nullptr) entry = &map.insert(page, slot);
+    if (entry->physical != op->physical) {
+      space.reference(op->physical);
+      if (entry->physical != 0) space.unreference(entry->physical);
+      entry->physical = op->physical;
+      entry->written = 0;
+      entry->crc = {};
+    }
+    entry->written |= op->mask;
+    for (uint32_t sector = 0; sector < kSectorsPerBlock; ++sector)
+      if (op->mask >> sector & 1) entry->crc[sector] = op->crc[sector];
+    page.index = std::max(page.index, op->index);
+    mark_dirty(op->page);
+  }
+  for (ReadOp *read = waiting_reads.front(), *next; read; read = next) {
+    next = waiting_reads.next(read);
+    if (read->physical != op->physical) continue;
+    read->unlink();
+    start_read(read);
+  }
+  if (checkpoint.phase == Checkpoint::Phase::kDrain) advance_checkpoint();
+  op->result = op->error;
+  op->done(op);
+}
+
+void ChunkStore::write_block(io::FileOp* op, uint32_t physical) {
+  op->offset_bytes += state_->geometry.block_offset(physical);
+  state_->file.write(op);
+}
+
+// --- checks
+
+Outcome ChunkStore::check() const {
+  const State& s = *state_;
+  std::vector<uint32_t> counted(s.space.total() + 1);
+  uint64_t mapped = 0;
+  for (uint32_t number = 0; number < s.map.capacity(); ++number) {
+    const Page& page = s.map.page(number);
+    if (!page.live) continue;
+    for (uint32_t slot = 0; slot < kBlocksPerPage; ++slot)
+      if (const Entry* entry = page.find(slot)) mapped += counted[entry->physical]++ == 0;
+  }
+  for (uint32_t block = 1; block <= s.space.total(); ++block) {
+    if (counted[block] != s.space.references(block))
+      return Error{Code::kCorrupt, "block " + std::to_string(block) + " is in " +
+                                       std::to_string(counted[block]) + " maps and has " +
+                                       std::to_string(s.space.references(block)) + " references"};
+    if (counted[block] && s.space.is_free(block))
+      return Error{Code::kCorrupt, "block " + std::to_string(block) + " is mapped and free"};
+  }
+  const Usage usage = this->usage();
+  if (mapped != usage.blocks_mapped ||
+      usage.blocks_total !=
+          usage.blocks_free + usage.blocks_pending_free + usage.blocks_mapped + usage.blocks_taken)
+    return Error{Code::kCorrupt, "blocks are lost: " + std::to_string(usage.blocks_total) +
+                                     " in all, " + std::to_string(usage.blocks_free) + " free, " +
+                                     std::to_string(usage.blocks_pending_free) + " freed, " +
+                                     std::to_string(mapped) + " mapped, " +
+                                     std::to_string(usage.blocks_taken) + " taken"};
+  return {};
+}
+
+}  // namespace curve::chunkstore
