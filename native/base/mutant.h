@@ -1,4 +1,4 @@
-// Deliberate bugs, to prove that the simulation's checkers see them. `if (CURVE_MUTANT("r2_acknowledge_early")) ...` is a
+// Deliberate bugs, to prove that the simulation's checkers see them. `if (CURVE_MUTANT(name)) ...`, name a string literal, is a
 // constant false unless the build has -DCURVE_MUTANTS=ON (tools/sim --mutants makes such a build in a directory of its own);
 // there one mutant at a time is chosen by name. A mutant's name starts with the rule that it breaks.
 // Invariant: no production or normal simulation build contains any of this. One thread.

@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -124,11 +125,13 @@ int run_mode(std::string_view name, Mode mode, const Arguments& arguments, uint6
 int run_part(const Arguments& arguments, uint64_t part) {
   std::signal(SIGABRT, note_crash);
   std::signal(SIGSEGV, note_crash);
-  int status = 0;
-  if (arguments.only != "spine")
-    status |= run_mode("replicas", curve::sim::run_replicas, arguments, part);
-  if (arguments.only != "replicas" && status == 0)
-    status |= run_mode("spine", curve::sim::run_spine, arguments, part);
+  // A mutant is looked for in the small simulation first, then in the whole; otherwise both have to be clean.
+  const bool mutant = !arguments.mutant.empty();
+  int status = mutant ? 1 : 0;
+  if (arguments.only != "spine") status = run_mode("replicas", curve::sim::run_replicas, arguments, part);
+  if (arguments.only != "replicas" && (status != 0) == mutant) {
+    status = run_mode("spine", curve::sim::run_spine, arguments, part);
+  }
   std::fflush(stdout);
   return status;
 }
