@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -13,6 +14,7 @@
 #include <list>
 #include <thread>
 
+#include "native/io/address.h"
 #include "native/io/test_loop.h"
 
 namespace curve::io {
@@ -304,6 +306,27 @@ TEST_F(StreamTest, AHangingConnectIsCancelled) {
     cancelled += op.result == -ECANCELED;
   }
   EXPECT_GT(cancelled, 0);
+  ::close(fd);
+}
+
+// Out of descriptors: the connection waits in the backlog, and is accepted once there are some.
+TEST_F(StreamTest, AcceptingGoesOnAfterRunningOutOfDescriptors) {
+  const Address address = listen();
+  loop.run_turns(1);
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  const auto name = *parse_address(address.text);
+  rlimit before{};
+  getrlimit(RLIMIT_NOFILE, &before);
+  const rlimit none{0, before.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &none);
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(::connect(fd, name.get(), name.bytes), 0);
+  loop.run_turns(3);
+  setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("accept_failed"), std::string::npos);
+  EXPECT_TRUE(collector.streams.empty());
+  loop.run_until([&] { return !collector.streams.empty(); });
+  collector.streams[0]->close();
   ::close(fd);
 }
 

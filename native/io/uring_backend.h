@@ -36,6 +36,7 @@ enum class Completion : uint64_t {
   kConnect = 4,  // StreamBackend
   kAccept = 5,   // ListenerBackend
   kWake = 6,     // nothing: the eventfd
+  kTimeout = 7,  // nothing: the standing timeout
 };
 
 struct ListenerBackend : base::ListHook {
@@ -142,6 +143,7 @@ struct LoopBackend {
   void run_timers();
   void run_hooks();
   void arm_wake();
+  void arm_timeout(uint64_t deadline_ns);
   void wake();
 
   io_uring ring_{};
@@ -149,6 +151,9 @@ struct LoopBackend {
   bool enabled_ = false;
   int event_fd_ = -1;
   uint64_t event_count_ = 0;  // the kernel reads the eventfd into it
+  static constexpr uint64_t kNever = UINT64_MAX;
+  uint64_t timeout_at_ns_ = kNever;  // of the request in the kernel
+  __kernel_timespec timeout_{};      // read by the kernel when it is submitted
   uint64_t inflight_ = 0;
   base::List<Op> ready_;
   uint32_t ready_count_ = 0;

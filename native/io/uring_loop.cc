@@ -145,6 +145,7 @@ void LoopBackend::enable() {
     die("enabling the ring", errno);
   }
   enabled_ = true;
+  io_uring_register_ring_fd(&ring_);  // saves a lookup per enter; may fail
   thread_ = std::this_thread::get_id();
   process_ = getpid();
   loops_of_thread.add(this);
@@ -174,34 +175,42 @@ void LoopBackend::run() {
   running_ = false;
 }
 
+// One timeout request stands in the kernel, at or before the earliest timer. A wait with a timeout
+// of its own would program the clock anew at each turn, which costs more than the rest of the wait.
+// Timers mostly move away, so the request is left where it is when they do: it fires once for
+// nothing and is made again.
+void LoopBackend::arm_timeout(uint64_t deadline_ns) {
+  timeout_.tv_sec = static_cast<int64_t>(deadline_ns / kNsPerSecond);
+  timeout_.tv_nsec = static_cast<int64_t>(deadline_ns % kNsPerSecond);
+  io_uring_sqe* entry = request();
+  if (timeout_at_ns_ == kNever) {
+    io_uring_prep_timeout(entry, &timeout_, 0, IORING_TIMEOUT_ABS | IORING_TIMEOUT_BOOTTIME);
+    tag(entry, Completion::kTimeout, nullptr);
+  } else {  // fails when it fires at this moment: then its completion makes a new one
+    io_uring_prep_timeout_update(entry, &timeout_, static_cast<uint64_t>(Completion::kTimeout),
+                                 IORING_TIMEOUT_ABS);
+    tag(entry, Completion::kIgnored, nullptr);
+  }
+  timeout_at_ns_ = deadline_ns;
+}
+
 void LoopBackend::submit_and_wait() {
-  __kernel_timespec timeout{};
   bool wait = ready_.empty();
   if (wait && !timers_.empty()) {
-    const uint64_t now = boot_time_ns(), deadline = timers_.earliest_ns();
-    wait = deadline > now;
-    if (wait) {
-      timeout.tv_sec = static_cast<int64_t>((deadline - now) / kNsPerSecond);
-      timeout.tv_nsec = static_cast<int64_t>((deadline - now) % kNsPerSecond);
-    }
+    const uint64_t earliest_ns = timers_.earliest_ns();
+    wait = earliest_ns > now_ns_ + 1;  // see Loop::arm
+    if (wait && earliest_ns < timeout_at_ns_) arm_timeout(earliest_ns);
   }
   if (wait) {
     sleeping_.store(true, std::memory_order_seq_cst);
     wait = !mail_.load(std::memory_order_seq_cst) && !stop_.load(std::memory_order_seq_cst);
   }
-  int result;
-  if (!wait) {
-    result = io_uring_submit_and_get_events(&ring_);
-  } else if (timers_.empty()) {
-    result = io_uring_submit_and_wait(&ring_, 1);
-  } else {
-    io_uring_cqe* first = nullptr;
-    result = io_uring_submit_and_wait_timeout(&ring_, &first, 1, &timeout, nullptr);
-  }
+  const int result =
+      wait ? io_uring_submit_and_wait(&ring_, 1) : io_uring_submit_and_get_events(&ring_);
   sleeping_.store(false, std::memory_order_relaxed);
   // Out of memory for a moment (EAGAIN) or a full completion queue (EBUSY): the next turn tries
   // again.
-  if (result < 0 && result != -ETIME && result != -EINTR && result != -EAGAIN && result != -EBUSY) {
+  if (result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY) {
     die("submit and wait", -result);
   }
 }
@@ -239,6 +248,9 @@ void LoopBackend::complete(uint64_t user_data, int32_t result, uint32_t flags) {
       return accept_completed(static_cast<ListenerBackend*>(target), result, flags);
     case Completion::kWake:
       return arm_wake();
+    case Completion::kTimeout:
+      timeout_at_ns_ = kNever;
+      return;
   }
 }
 
@@ -344,6 +356,8 @@ void LoopBackend::abandon() {
   mail_.store(nullptr, std::memory_order_relaxed);
   if (!enabled_) return;
   if (!forked) drain();
+  io_uring_unregister_ring_fd(
+      &ring_);  // here, because it is this thread's: elsewhere it would hit another ring
   loops_of_thread.remove(this);
 }
 
