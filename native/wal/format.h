@@ -189,9 +189,6 @@ bool check_footer(std::span<const std::byte> trailer, uint64_t log_id, uint64_t 
 inline constexpr uint64_t place_of(uint64_t position, size_t record) {
   return position | (record + 1);
 }
-inline constexpr uint64_t place_position(uint64_t place) {
-  return place & ~uint64_t{kSectorBytes - 1};
-}
 inline constexpr size_t place_record(uint64_t place) { return (place & (kSectorBytes - 1)) - 1; }
 
 }  // namespace curve::wal

@@ -14,6 +14,8 @@ constexpr uint64_t kFirstReadBytes = 16 * 1024;
 
 }  // namespace
 
+uint64_t Wal::place_position(uint64_t place) { return place & ~uint64_t{kSectorBytes - 1}; }
+
 void Wal::read(ReadOp* op) {
   State& s = *state_;
   if (!s.readable(op->position, op->into.size())) {
@@ -59,7 +61,7 @@ struct RecordReadOp::Private {
 
 void Wal::read_record(RecordReadOp* op) {
   State& s = *state_;
-  const uint64_t position = place_position(op->place);
+  const uint64_t position = Wal::place_position(op->place);
   if (!s.readable(position, kSectorBytes) || op->place % kSectorBytes == 0)
     return s.defer(op, position < s.head ? -ENODATA : -EINVAL);
   op->internal = std::make_shared<RecordReadOp::Private>();

@@ -143,14 +143,10 @@ void Recovery::walk() {
     }
     // Zeros or old bytes are a clean end; half an append, or a whole one behind the gap, was in
     // flight.
-    const AppendHeader* torn = nullptr;
-    AppendHeader header;
-    if (found.found == Found::kUnreadable &&
-        peek_append(reader_.at(here, kSectorBytes), anchor_.log_id, &header) &&
-        header.position == here)
-      torn = &header;
-    report_.torn_tail =
-        torn != nullptr || behind.first_position != 0 || found.found == Found::kWrongLink;
+    AppendHeader half;
+    report_.torn_tail = behind.first_position != 0 || found.found == Found::kWrongLink ||
+                        (found.found == Found::kUnreadable &&
+                         peek_append(reader_.at(here, kSectorBytes), anchor_.log_id, &half));
     return;
   }
 }

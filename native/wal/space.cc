@@ -182,7 +182,8 @@ void Wal::State::release_before(uint64_t position, std::span<const std::byte> bl
   auto& boundaries = next_anchor.boundaries;
   while (boundaries.size() > 1 && boundaries[1].position <= next_anchor.start_position)
     boundaries.erase(boundaries.begin());
-  if (CURVE_MUTANT("r7_wal_reuse_before_anchor")) anchor.start_position = next_anchor.start_position;
+  if (CURVE_MUTANT("r7_wal_reuse_before_anchor"))
+    anchor.start_position = next_anchor.start_position;
   releasing = op;
   anchor_slot = 0;
   encode_anchor(next_anchor, {anchor_bytes.get(), kAnchorBytes});
