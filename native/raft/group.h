@@ -20,6 +20,8 @@
 namespace curve::raft {
 
 class Host;
+struct GroupCore;
+struct HostCore;
 
 struct GroupInit {
   CopysetId id = 0;
@@ -52,6 +54,7 @@ struct Ready {
   bool sync_offered = false;      // a leader offers sync: the owner starts filling (R10)
   StoreId sync_from;
   Index sync_index = 0;
+  bool damage_cleared = false;    // R3: damaged() became false since the last Ready; the owner may make that durable
 };
 
 struct Progress {  // of one follower, for status
@@ -113,19 +116,20 @@ class Group {
   Index read_index() const;
   [[nodiscard]] Code transfer_to(const StoreId& store, uint64_t now_ns);
 
-  // Sync (R10), follower side. begin: durable first, by the owner. done: the state machine holds everything through `index`.
+  // Sync (R10), follower side. begin: durable first, by the owner. done: the state machine holds everything through `index`,
+  // durably. Entries behind `index` that agree with it stay (they were acknowledged): the log afterwards is
+  // (index, last_index()], and the owner keeps those entries durable.
   void begin_sync(uint64_t now_ns);
   void finish_sync(Index index, Term term, const Config& config, Index config_index, uint64_t now_ns);
-  // A damaged log was cut or filled by a leader elected without it: set by the core itself when safe; owner persists.
+
+  ~Group();
 
  private:
   friend class Host;
-  struct State;
-  std::unique_ptr<State> state_;
-  explicit Group(std::unique_ptr<State> state);
-
- public:
-  ~Group();
+  friend struct GroupCore;
+  friend struct HostCore;
+  std::unique_ptr<GroupCore> core_;
+  explicit Group(std::unique_ptr<GroupCore> core);
 };
 
 std::vector<std::byte> encode_config(const Config& config);

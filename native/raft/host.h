@@ -65,8 +65,7 @@ class Host {
   uint64_t elections_started() const;
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  std::unique_ptr<HostCore> core_;
 };
 
 }  // namespace curve::raft

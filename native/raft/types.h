@@ -60,22 +60,28 @@ enum class MessageType : uint8_t {
   kAppend = 5,       // entries [first, last] behind (index, log_term); may be empty (probe)
   kAppendReply = 6,  // index: durable match (or, with reject, the hint where to go on)
   kTimeoutNow = 7,   // leadership transfer: campaign at once
-  kSyncOffer = 8,    // leader -> follower: what you need is no longer in my log; fill yourself from me
+  kSyncOffer = 8,    // leader -> follower: what you need is no longer in my log; fill yourself from me.
+                     // follower -> leader: offer me a sync (mine was interrupted)
+  kFilled = 9,       // leader -> damaged follower: your log through `index` holds all that you can have promised (R3)
 };
+
+// Messages travel in order on a connection that is bound to both incarnations: none outlives the process that sent it or the
+// one that it was meant for. They may be lost with the connection; the owner then reports on_peer_down / on_peer_up.
 
 struct Message {
   MessageType type = MessageType::kAppend;
   CopysetId group = 0;
   StoreId peer;            // outgoing: to; incoming: from
-  Term term = 0;           // of the sender
+  Term term = 0;           // of the sender; votes: the term asked for (a pre-vote's is not yet anybody's)
   Index index = 0;         // append: entry before first. vote: last entry. reply: see above. sync offer: applied index of the leader
   Term log_term = 0;       // term of `index`
-  Index first = 0;         // append: entries [first, last], empty when last < first
-  Index last = 0;
+  Index first = 0;         // append: entries [first, last], empty when last < first. vote replies: the term asked for.
+                           // rejected append: the `index` that did not match
+  Index last = 0;          // append reply: accepted through, durable or not
   Index commit = 0;
   bool reject = false;
   bool transfer = false;   // votes: asked for by the leader, leases do not stand in the way
-  bool damaged = false;    // vote replies: this replica's log may lack what it acknowledged (R3)
+  bool damaged = false;    // replies: this replica's log may lack what it acknowledged (R3)
 };
 
 // What a follower says to an append: which of its entries are new and must be persisted.
