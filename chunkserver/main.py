@@ -97,8 +97,9 @@ async def serve(
     server = make_server(secret)
     client = AsyncMetaClient(settings.metaservers, secret)
     beating: asyncio.Task[None] | None = None
-    http_address = await http.start(settings.http_listen)
     try:
+        store.start()
+        http_address = await http.start(settings.http_listen)
         servicer = AdminServicer(store, data_address, http_address)
         add_ChunkserverAdminServicer_to_server(servicer, server)
         admin_address = listen(server, settings.admin_listen)
@@ -137,6 +138,7 @@ async def serve(
             await asyncio.gather(beating, return_exceptions=True)
         with contextlib.suppress(grpc.RpcError):
             await server.stop(GRACE_SECONDS)
+        await store.close()
         await client.close()
         await http.close()
 

@@ -57,6 +57,7 @@ class Store:
         self.native = native
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._readable = asyncio.Event()
+        self._started = False
         self._stopped = False
 
     async def form_copysets(
@@ -91,9 +92,19 @@ class Store:
         finally:
             self._waiting.pop(ticket, None)
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set. Raises CurveError when the store cannot go on."""
+    def start(self) -> None:
+        """The native thread begins to serve. Raises CurveError."""
+        self._started = True
         self.native.start()
+
+    async def close(self) -> None:
+        """Waits for the native thread, which finishes what it has taken. Idempotent."""
+        started, self._started = self._started, False
+        if started:
+            await asyncio.to_thread(self.native.stop)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """From `start` until `stop` is set. Raises CurveError when the store cannot go on."""
         stopping = asyncio.create_task(self._stop_when(stop))
         try:
             self._arm()
@@ -110,8 +121,6 @@ class Store:
             for future in self._waiting.values():
                 if not future.done():
                     future.set_exception(UnavailableError("The chunkserver is shutting down."))
-            # Waits for the native thread, which finishes what it has taken.
-            await asyncio.to_thread(self.native.stop)
 
     async def _stop_when(self, stop: asyncio.Event) -> None:
         await stop.wait()

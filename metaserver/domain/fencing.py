@@ -24,10 +24,13 @@ def conflicting(attachments: Iterable[Attachment], mode: AttachMode) -> tuple[At
 
 
 def raised(fence: Fence, valid_epochs: Iterable[int], ceiling: int) -> Fence:
-    """The least fence above `fence` that admits exactly `valid_epochs`, all at most `ceiling`."""
+    """The least fence above `fence` that admits exactly `valid_epochs`, all at most `ceiling`.
+
+    The floor never passes the ceiling: a fence that admits nothing revokes its only epoch.
+    """
     valid = frozenset(valid_epochs)
     ceiling = max(ceiling, fence.ceiling)
-    floor = max(min(valid, default=ceiling + 1), fence.floor)
+    floor = max(min(valid, default=ceiling), fence.floor)
     revoked = tuple(epoch for epoch in range(floor, ceiling + 1) if epoch not in valid)
     return Fence(floor, ceiling, revoked)
 

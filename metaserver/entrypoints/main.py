@@ -97,8 +97,9 @@ async def serve(
         ),
     )
     server = make_server(secret)
-    http_address = await http.start(settings.http_listen)
     try:
+        replicator.start()
+        http_address = await http.start(settings.http_listen)
         servicer = MetaServicer(
             parts.metaserver, node, settings.node_id, members, settings.advertised, http_address
         )
@@ -114,6 +115,7 @@ async def serve(
 async def _close(parts: Parts, server: grpc.aio.Server, http: HttpPort) -> None:
     with contextlib.suppress(grpc.RpcError):
         await server.stop(GRACE_SECONDS)
+    await parts.replicator.close()
     await parts.gateway.close()
     await http.close()
 

@@ -77,6 +77,7 @@ class Replicator:
         self._proposals: dict[int, asyncio.Future[Result]] = {}
         self._reads: dict[int, asyncio.Future[None]] = {}
         self._readable = asyncio.Event()
+        self._started = False
         self._stopped = False
         self._leading: asyncio.Task[None] | None = None
         self._snapshotting: asyncio.Task[None] | None = None
@@ -156,9 +157,19 @@ class Replicator:
 
     # --- Running --------------------------------------------------------------------------------
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set. Raises CurveError when the node cannot go on."""
+    def start(self) -> None:
+        """The native node begins to take part. Raises CurveError."""
+        self._started = True
         self._node.start()
+
+    async def close(self) -> None:
+        """Waits for the native node to end. Idempotent."""
+        started, self._started = self._started, False
+        if started:
+            await asyncio.to_thread(self._node.stop)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """From `start` until `stop` is set. Raises CurveError when the node cannot go on."""
         stopping = asyncio.create_task(self._stop_when(stop))
         try:
             self._arm()
@@ -173,7 +184,6 @@ class Replicator:
             with contextlib.suppress(ValueError, OSError):
                 asyncio.get_running_loop().remove_reader(self._node.fileno())
             await self._step_down()
-            self._node.stop()
 
     async def _stop_when(self, stop: asyncio.Event) -> None:
         await stop.wait()

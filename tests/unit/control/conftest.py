@@ -1,0 +1,275 @@
+"""Stand-ins for the native parts, for tests of the Python layers; process tests run the real.
+
+`Group` is a raft group that never fails by itself: tests say who leads and what is lost.
+`FakeStore` is a store whose copysets are led where the test says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from metaserver.domain.ports import (
+    Committed,
+    InstallSnapshot,
+    LeaderChanged,
+    NodeView,
+    ProposalFailed,
+    QueueFullError,
+    RaftEvent,
+    ReadFailed,
+    ReadReady,
+    SnapshotWanted,
+)
+
+
+class Group:
+    """The log that all nodes share, and who leads."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[int, bytes]] = []  # (term, command); index 1 first
+        self.term = 0
+        self.leader: FakeNode | None = None
+        self.nodes: list[FakeNode] = []
+        self.holding = False  # proposals are taken but not committed
+        self.held: list[tuple[FakeNode, bytes, int]] = []
+
+    def node(self, node_id: bytes) -> FakeNode:
+        node = FakeNode(self, node_id)
+        self.nodes.append(node)
+        return node
+
+    def elect(self, node: FakeNode | None) -> None:
+        self.term += 1
+        self.leader = node
+        held, self.held = self.held, []
+        for owner, _, ticket in held:
+            owner.push(ProposalFailed(ticket, "lost"))
+        for each in self.nodes:
+            each.announce_leader()
+
+    def commit(self, owner: FakeNode, command: bytes, ticket: int) -> None:
+        self.log.append((self.term, command))
+        index = len(self.log)
+        for node in self.nodes:
+            if node.started:
+                node.push(Committed(index, self.term, command, ticket if node is owner else 0))
+
+
+class FakeNode:
+    """ports.RaftNode in memory."""
+
+    def __init__(self, group: Group, node_id: bytes) -> None:
+        self.group = group
+        self.node_id = node_id
+        self.started = False
+        self.busy = False
+        self.snapshots: list[bytes] = []
+        self.snapshot_path: tuple[int, int, str] | None = None
+        self._events: list[RaftEvent] = []
+        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK)
+        self._ticket = 0
+        self._snapshot = b""
+
+    def start(self) -> None:
+        self.started = True
+        first = 1
+        if self.snapshot_path:
+            self.push(InstallSnapshot(*self.snapshot_path))
+            first = self.snapshot_path[0] + 1
+        for index in range(first, len(self.group.log) + 1):
+            term, command = self.group.log[index - 1]
+            self.push(Committed(index, term, command, 0))
+        self.announce_leader()
+
+    def stop(self) -> None:
+        self.started = False
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def push(self, event: RaftEvent) -> None:
+        self._events.append(event)
+        os.eventfd_write(self._descriptor, 1)
+
+    def announce_leader(self) -> None:
+        leader = self.group.leader
+        if self.started:
+            leader_id = leader.node_id if leader else None
+            self.push(LeaderChanged(self.group.term, leader_id, leader is self))
+
+    def poll(self, max_events: int) -> list[RaftEvent]:
+        events, self._events = self._events[:max_events], self._events[max_events:]
+        if not self._events:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._descriptor)
+        return events
+
+    def propose(self, command: bytes) -> int:
+        if self.busy:
+            raise QueueFullError
+        self._ticket += 1
+        if self.group.leader is not self:
+            self.push(ProposalFailed(self._ticket, "not_leader"))
+        elif self.group.holding:
+            self.group.held.append((self, command, self._ticket))
+        else:
+            self.group.commit(self, command, self._ticket)
+        return self._ticket
+
+    def read_index(self) -> int:
+        self._ticket += 1
+        leads = self.group.leader is self
+        self.push(ReadReady(self._ticket) if leads else ReadFailed(self._ticket))
+        return self._ticket
+
+    def want_snapshot(self) -> None:
+        self.push(SnapshotWanted(len(self.group.log)))
+
+    def snapshot_begin(self, index: int, term: int) -> None:
+        self._snapshot = b""
+
+    def snapshot_write(self, data: bytes) -> None:
+        self._snapshot += data
+
+    def snapshot_commit(self) -> None:
+        self.snapshots.append(self._snapshot)
+
+    def status(self) -> NodeView:
+        leader = self.group.leader
+        return NodeView(
+            role="leader" if leader is self else "follower",
+            term=self.group.term,
+            leader_id=leader.node_id if leader else None,
+            commit_index=len(self.group.log),
+            applied_index=len(self.group.log),
+            first_index=1,
+            last_index=len(self.group.log),
+            wal_bytes=0,
+            lag_entries=(),
+        )
+
+
+class FakeStore:
+    """chunkserver.ports.NativeStore in memory. `leads` says which copysets it leads."""
+
+    def __init__(self, store_id: bytes, cluster_id: bytes) -> None:
+        self.store_id = store_id
+        self.cluster_id = cluster_id
+        self.incarnation = 1
+        self.peers: list[tuple[bytes, str]] = []
+        self.formed: dict[int, tuple[list[tuple[bytes, str]], bytes]] = {}
+        self.leads: Callable[[int], bool] = lambda copyset: (
+            self.formed[copyset][1] == self.store_id if copyset in self.formed else False
+        )
+        self.leader_of: Callable[[int], bytes | None] = lambda copyset: (
+            self.formed[copyset][1] if copyset in self.formed else None
+        )
+        self.fences: dict[tuple[int, int], tuple[int, int, list[int]]] = {}
+        self.deleted: set[tuple[int, int]] = set()
+        self.orders = 0
+        self.deaf = False  # takes orders and never answers
+        self._events: list[tuple[Any, ...]] = []
+        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK)
+        self._ticket = 0
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def poll(self, max_events: int) -> list[tuple[Any, ...]]:
+        events, self._events = self._events[:max_events], self._events[max_events:]
+        if not self._events:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._descriptor)
+        return events
+
+    def _answer(self, name: str, *fields: Any) -> int:
+        self._ticket += 1
+        self.orders += 1
+        if not self.deaf:
+            self._events.append((name, self._ticket, *fields))
+            os.eventfd_write(self._descriptor, 1)
+        return self._ticket
+
+    def set_peers(self, peers: list[tuple[bytes, str]]) -> None:
+        self.peers = peers
+
+    def form_copysets(self, copysets: list[tuple[int, list[tuple[bytes, str]], bytes]]) -> int:
+        for copyset, voters, preferred in copysets:
+            self.formed.setdefault(copyset, (voters, preferred))
+        return self._answer("FormDone", [copyset for copyset, _, _ in copysets])
+
+    def fence(
+        self, volume_id: int, floor: int, ceiling: int, revoked: list[int], copysets: list[int]
+    ) -> int:
+        led = [copyset for copyset in copysets if self.leads(copyset)]
+        for copyset in led:
+            self.fences[copyset, volume_id] = (floor, ceiling, revoked)
+        return self._answer("FenceDone", led, [c for c in copysets if c not in led])
+
+    def delete_volume(self, volume_id: int, copysets: list[int]) -> int:
+        led = [copyset for copyset in copysets if self.leads(copyset)]
+        self.deleted.update((copyset, volume_id) for copyset in led)
+        return self._answer("DeleteDone", led, [c for c in copysets if c not in led])
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "capacity_bytes": 1 << 40,
+            "used_bytes": 1 << 30,
+            "copysets": [
+                {
+                    "id": copyset,
+                    "role": "leader" if self.leads(copyset) else "follower",
+                    "term": 1,
+                    "leader": self.leader_of(copyset),
+                    "commit_index": 5,
+                    "applied_index": 5,
+                    "last_index": 5,
+                    "peers": [],
+                }
+                for copyset in self.formed
+            ],
+        }
+
+
+@pytest.fixture
+def group() -> Iterator[Group]:
+    made = Group()
+    yield made
+    for node in made.nodes:
+        node.close()
+
+
+@pytest.fixture
+def make_store() -> Callable[[bytes, bytes], FakeStore]:
+    return FakeStore
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], Any]], Any]:
+    """Waits until a condition (plain or async) holds; the bound only ends a test that hangs."""
+
+    async def wait(condition: Callable[[], Any]) -> Any:
+        async with asyncio.timeout(20):
+            while True:
+                value = condition()
+                if inspect.isawaitable(value):
+                    value = await value
+                if value:
+                    return value
+                await asyncio.sleep(0.01)
+
+    return wait

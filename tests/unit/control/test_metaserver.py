@@ -1,0 +1,499 @@
+"""The metaserver above the raft node: real gRPC, real chunkserver shells, stand-ins for native
+parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from chunkserver.main import serve as serve_chunkserver
+from chunkserver.settings import ChunkserverSettings
+from curve_py import volume_map
+from curve_py.errors import (
+    ConflictError,
+    CurveTimeoutError,
+    ExistsError,
+    FencedError,
+    InvalidError,
+    NoPlacementError,
+    NotFoundError,
+    NotLeaderError,
+    UnavailableError,
+)
+from curve_py.proto import meta_pb2 as pb
+from curve_py.service.meta_client import AsyncMetaClient
+from metaserver.domain.snapshot import Capture, restore
+from metaserver.entrypoints.main import serve as serve_metaserver
+from metaserver.entrypoints.settings import MetaserverSettings
+
+SECRET = b"k" * 32
+CLUSTER = b"\xc1" * 16
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class Cluster:
+    """Metaservers and chunkserver shells of one loop."""
+
+    def __init__(self, group: Any, make_store: Any, directory: Path) -> None:
+        self.group = group
+        self.make_store = make_store
+        self.directory = directory
+        self.stores: list[Any] = []
+        self.addresses: list[str] = []
+        self.http: list[str] = []
+        self._running: dict[object, tuple[asyncio.Event, asyncio.Task[None]]] = {}
+        self._settings: list[MetaserverSettings] = []
+        self.client: AsyncMetaClient
+
+    async def start_metaservers(self, count: int) -> None:
+        ports = free_ports(2 * count)
+        ids = [bytes([0xA0 + n]) * 16 for n in range(count)]
+        self.addresses = [f"127.0.0.1:{port}" for port in ports[:count]]
+        self.http = [f"127.0.0.1:{port}" for port in ports[count:]]
+        members = [
+            {"node_id": node_id, "peer_address": "127.0.0.1:1", "grpc_address": address}
+            for node_id, address in zip(ids, self.addresses, strict=True)
+        ]
+        for number, node_id in enumerate(ids):
+            settings = MetaserverSettings(
+                secret_file=self.directory / "secret",
+                data_dir=self.directory,
+                node_id=node_id,
+                members=members,  # type: ignore[arg-type]
+                grpc_listen=self.addresses[number],
+                peer_listen="127.0.0.1:1",
+                http_listen=self.http[number],
+                cluster_id=CLUSTER,
+            )
+            self._settings.append(settings)
+            self.group.node(node_id)
+            self.start_metaserver(number)
+        self.client = AsyncMetaClient(self.addresses, SECRET)
+        self.group.elect(self.group.nodes[0])
+
+    def start_metaserver(self, number: int) -> None:
+        node = self.group.nodes[number]
+        self._run(number, lambda stop: serve_metaserver(self._settings[number], SECRET, stop, node))
+
+    async def start_chunkservers(self, count: int) -> None:
+        for number in range(count):
+            store = self.make_store(bytes([number + 1]) * 16, CLUSTER)
+            self.stores.append(store)
+            self.start_chunkserver(store)
+
+    def start_chunkserver(self, store: Any) -> None:
+        number = self.stores.index(store)
+        settings = ChunkserverSettings(
+            secret_file=self.directory / "secret",
+            store_path=self.directory,
+            data_listen=f"127.0.0.1:{9000 + number}",
+            admin_listen="127.0.0.1:0",
+            metaservers=self.addresses,
+            heartbeat_interval_ms=50,
+            server=f"server-{number}",
+        )
+        address = f"127.0.0.1:{9000 + number}"
+        self._run(store, lambda stop: serve_chunkserver(settings, SECRET, store, address, stop))
+
+    def _run(self, key: object, service: Callable[[asyncio.Event], Any]) -> None:
+        stop = asyncio.Event()
+        self._running[key] = (stop, asyncio.create_task(service(stop)))
+
+    async def stop(self, key: object) -> None:
+        stop, task = self._running.pop(key)
+        stop.set()
+        await task
+
+    async def close(self) -> None:
+        for key in reversed(list(self._running)):
+            await self.stop(key)
+        await self.client.close()
+
+    async def call(self, method: str, request: Any, seconds: float = 20) -> Any:
+        return await self.client.call(method, request, seconds)
+
+    async def ready(self, eventually: Any, copysets: int = 8) -> None:
+        """Three chunkservers and a pool that is formed."""
+        await self.start_chunkservers(3)
+
+        async def servers_up() -> bool:
+            answer = await self.call("ListChunkservers", pb.ListChunkserversRequest())
+            return sum(c.state == pb.CHUNKSERVER_STATE_UP for c in answer.chunkservers) == 3
+
+        async def pool_ready() -> bool:
+            return (await self.pool()).state == pb.POOL_STATE_READY
+
+        await eventually(servers_up)
+        await self.call("CreatePool", pb.CreatePoolRequest(copyset_count=copysets))
+        await eventually(pool_ready)
+
+    async def pool(self) -> pb.Pool:
+        pools: list[pb.Pool] = (await self.call("ListPools", pb.ListPoolsRequest())).pools
+        return pools[0]
+
+    async def create(self, name: str, size: int = 1 << 30) -> pb.Volume:
+        volume: pb.Volume = await self.call(
+            "CreateVolume", pb.CreateVolumeRequest(name=name, size_bytes=size)
+        )
+        return volume
+
+    async def attach(self, name: str, seconds: float = 20, **fields: Any) -> Any:
+        fields.setdefault("mode", pb.ATTACH_MODE_EXCLUSIVE)
+        request = pb.AttachVolumeRequest(name=name, holder="test", **fields)
+        return await self.call("AttachVolume", request, seconds)
+
+
+@pytest.fixture
+async def cluster(group: Any, make_store: Any, tmp_path: Path) -> AsyncIterator[Cluster]:
+    made = Cluster(group, make_store, tmp_path)
+    await made.start_metaservers(3)
+    yield made
+    await made.close()
+
+
+async def test_the_cluster_gets_its_identity_once(cluster: Cluster) -> None:
+    info = await cluster.call("GetClusterInfo", pb.GetClusterInfoRequest())
+    assert info.cluster_id == CLUSTER
+    cluster.group.elect(cluster.group.nodes[1])
+    again = await cluster.call("GetClusterInfo", pb.GetClusterInfoRequest())
+    assert (again.cluster_id, again.created_at_ms) == (info.cluster_id, info.created_at_ms)
+    assert [m.is_leader for m in again.metaservers] == [False, True, False]
+
+
+async def test_followers_say_who_leads(cluster: Cluster) -> None:
+    await cluster.call("GetClusterInfo", pb.GetClusterInfoRequest())
+    follower = cluster.addresses[2]
+    with pytest.raises(NotLeaderError) as refused:
+        await cluster.client.ask(follower, "ListVolumes", pb.ListVolumesRequest())
+    assert refused.value.leader_address == cluster.addresses[0]
+    status = await cluster.client.ask(follower, "GetNodeStatus", pb.GetNodeStatusRequest())
+    assert status.role == pb.NODE_ROLE_FOLLOWER
+    assert status.leader_address == cluster.addresses[0]
+
+
+async def test_volumes_from_create_to_delete(cluster: Cluster, eventually: Any) -> None:
+    await cluster.ready(eventually)
+    volume = await cluster.create("a")
+    assert (volume.name, volume.pool_name, volume.stripe_count) == ("a", "default", 1)
+    with pytest.raises(ExistsError):
+        await cluster.create("a")
+    with pytest.raises(InvalidError):
+        await cluster.create("b", 5)
+    grown = await cluster.call("ResizeVolume", pb.ResizeVolumeRequest(name="a", size_bytes=2 << 30))
+    assert grown.size_bytes == 2 << 30
+    with pytest.raises(ConflictError, match="shrink"):
+        await cluster.call("ResizeVolume", pb.ResizeVolumeRequest(name="a", size_bytes=1 << 30))
+    await cluster.call("DeleteVolume", pb.DeleteVolumeRequest(name="a"))
+    with pytest.raises(NotFoundError):
+        await cluster.call("GetVolume", pb.GetVolumeRequest(name="a"))
+
+    def deleted_everywhere() -> bool:
+        done = {copyset for store in cluster.stores for copyset, _ in store.deleted}
+        return len(done) == 8
+
+    await eventually(deleted_everywhere)
+    state = await cluster.call("GetClusterStatus", pb.GetClusterStatusRequest())
+    assert state.volume_count == 0
+
+
+async def test_a_pool_is_committed_first_and_formed_by_its_members_only(
+    cluster: Cluster, eventually: Any
+) -> None:
+    """R1."""
+    await cluster.ready(eventually)
+    copysets = (await cluster.call("ListCopysets", pb.ListCopysetsRequest())).copysets
+    assert len(copysets) == 8
+    for copyset in copysets:
+        members = {replica.store_id for replica in copyset.replicas}
+        for store in cluster.stores:
+            assert (copyset.id in store.formed) == (store.store_id in members)
+            assert {voter for voter, _ in store.formed[copyset.id][0]} == members
+    assert all(len(store.peers) == 3 for store in cluster.stores)
+    leads = [sum(c.preferred_leader == s.store_id for c in copysets) for s in cluster.stores]
+    assert max(leads) - min(leads) <= 1
+
+
+async def test_a_pool_without_enough_chunkservers_is_refused(cluster: Cluster) -> None:
+    with pytest.raises(NoPlacementError, match="need as many"):
+        await cluster.call("CreatePool", pb.CreatePoolRequest())
+    with pytest.raises(InvalidError):
+        await cluster.call("CreatePool", pb.CreatePoolRequest(copyset_count=48))
+
+
+async def test_an_attach_is_answered_after_every_copyset_has_the_fence(
+    cluster: Cluster, eventually: Any
+) -> None:
+    """R12."""
+    await cluster.ready(eventually)
+    volume = await cluster.create("a")
+    first = await cluster.attach("a")
+    fences = [f for s in cluster.stores for key, f in s.fences.items() if key[1] == volume.id]
+    assert len(fences) == 8
+    assert {f[:2] for f in fences} == {(1, 1)}
+    decoded = volume_map.decode(first.map.encoded)
+    assert (decoded.volume_id, decoded.epoch, len(decoded.copysets)) == (volume.id, 1, 8)
+    assert {s.address for s in decoded.stores} == {f"127.0.0.1:{9000 + n}" for n in range(3)}
+    assert first.attachment.state == pb.ATTACH_STATE_ACTIVE
+
+    second = await cluster.attach("a")
+    assert second.attachment.epoch == 2
+    assert [a.id for a in second.fenced] == [first.attachment.id]
+    with pytest.raises(FencedError, match="attached elsewhere"):
+        await cluster.call(
+            "GetVolumeMap",
+            pb.GetVolumeMapRequest(volume_id=volume.id, attachment_id=first.attachment.id),
+        )
+
+
+async def test_an_attach_is_not_answered_while_one_copyset_is_silent(
+    cluster: Cluster, eventually: Any
+) -> None:
+    """R12: and it is finished when the copyset answers again, by whoever leads then."""
+    await cluster.ready(eventually)
+    await cluster.create("a")
+    silent = cluster.stores[0]
+    silent.leads = lambda _: False
+    request = pb.AttachVolumeRequest(name="a", holder="h", mode=pb.ATTACH_MODE_EXCLUSIVE)
+    request.header.request_id = b"R" * 16
+    with pytest.raises(CurveTimeoutError):
+        await cluster.call("AttachVolume", request, 1.0)
+    pending = (await cluster.call("GetVolume", pb.GetVolumeRequest(name="a"))).attachments
+    assert [a.state for a in pending] == [pb.ATTACH_STATE_PENDING]
+    cluster.group.elect(cluster.group.nodes[2])
+    silent.leads = lambda copyset: silent.formed[copyset][1] == silent.store_id
+    answer = await cluster.call("AttachVolume", request)
+    assert answer.attachment.epoch == 1  # the same attach, not another
+    assert answer.attachment.state == pb.ATTACH_STATE_ACTIVE
+
+
+async def test_hints_lead_to_the_leader(cluster: Cluster, eventually: Any) -> None:
+    await cluster.ready(eventually)
+    await cluster.create("a")
+    last = cluster.stores[2]
+    for store in cluster.stores:
+        store.leads = lambda _, store=store: store is last
+        store.leader_of = lambda _: last.store_id
+    await cluster.attach("a")
+    assert len(last.fences) == 8
+
+
+async def test_an_attach_goes_on_without_one_chunkserver(cluster: Cluster, eventually: Any) -> None:
+    await cluster.ready(eventually)
+    await cluster.create("a")
+    dead, heir = cluster.stores[0], cluster.stores[1]
+    await cluster.stop(dead)
+    heir.leads = lambda copyset: heir.formed[copyset][1] in (dead.store_id, heir.store_id)
+    answer = await cluster.attach("a")
+    assert answer.attachment.state == pb.ATTACH_STATE_ACTIVE
+
+
+async def test_detach_and_refusals(cluster: Cluster, eventually: Any) -> None:
+    await cluster.ready(eventually)
+    volume = await cluster.create("a")
+    with pytest.raises(InvalidError):
+        await cluster.attach("a", mode=pb.ATTACH_MODE_UNSPECIFIED)
+    with pytest.raises(NotFoundError):
+        await cluster.attach("none")
+    one = await cluster.attach("a", mode=pb.ATTACH_MODE_SHARED)
+    two = await cluster.attach("a", mode=pb.ATTACH_MODE_SHARED)
+    with pytest.raises(ConflictError, match="attached shared"):
+        await cluster.attach("a", refuse_when_attached=True)
+    with pytest.raises(ConflictError, match="is attached"):
+        await cluster.call("DeleteVolume", pb.DeleteVolumeRequest(name="a"))
+    for attached, expected in ((one, True), (one, False), (two, True)):
+        answer = await cluster.call(
+            "DetachVolume",
+            pb.DetachVolumeRequest(volume_id=volume.id, attachment_id=attached.attachment.id),
+        )
+        assert answer.was_attached is expected
+
+    def shut_out() -> bool:
+        return all(f[2] == [2] for s in cluster.stores for f in s.fences.values())
+
+    await eventually(shut_out)
+    await cluster.call("DeleteVolume", pb.DeleteVolumeRequest(name="a"))
+
+
+async def test_a_watcher_sees_a_resize_and_the_loss(cluster: Cluster, eventually: Any) -> None:
+    await cluster.ready(eventually)
+    volume = await cluster.create("a")
+    attached = await cluster.attach("a")
+    seen: list[pb.VolumeMapEvent] = []
+    request = pb.WatchVolumeMapRequest(volume_id=volume.id, attachment_id=attached.attachment.id)
+
+    async def watch() -> None:
+        async for event in cluster.client.stream("WatchVolumeMap", request):
+            seen.append(event)
+
+    watching = asyncio.create_task(watch())
+    await eventually(lambda: len(seen) == 1)
+    await cluster.call("ResizeVolume", pb.ResizeVolumeRequest(name="a", size_bytes=2 << 30))
+    await eventually(lambda: len(seen) == 2)
+    assert volume_map.decode(seen[1].map.encoded).size_bytes == 2 << 30
+    assert seen[1].map.map_version > seen[0].map.map_version
+    await cluster.attach("a")
+    await asyncio.wait_for(watching, 20)
+    assert "attached elsewhere" in seen[-1].lost.reason
+
+
+async def test_a_watch_ends_when_the_leader_changes(cluster: Cluster, eventually: Any) -> None:
+    await cluster.ready(eventually)
+    volume = await cluster.create("a")
+    attached = await cluster.attach("a")
+    request = pb.WatchVolumeMapRequest(volume_id=volume.id, attachment_id=attached.attachment.id)
+    events = cluster.client.stream("WatchVolumeMap", request)
+    assert (await anext(events)).map.volume_id == volume.id
+    cluster.group.elect(cluster.group.nodes[1])
+    with pytest.raises((NotLeaderError, UnavailableError)):
+        await anext(events)
+
+
+async def test_a_lost_proposal_is_retried_and_applied_once(
+    cluster: Cluster, eventually: Any
+) -> None:
+    """R16: it was proposed twice, and came through twice; there is one volume."""
+    await cluster.ready(eventually)
+    cluster.group.holding = True
+    creating = asyncio.create_task(cluster.create("a"))
+    await eventually(lambda: cluster.group.held)
+    owner, command, _ = cluster.group.held[0]
+    cluster.group.holding = False
+    cluster.group.elect(cluster.group.nodes[1])
+    cluster.group.commit(owner, command, 0)  # it did happen after all
+    volume = await creating
+    assert volume.name == "a"
+    volumes = (await cluster.call("ListVolumes", pb.ListVolumesRequest())).volumes
+    assert [v.name for v in volumes] == ["a"]
+
+
+async def test_a_full_queue_is_an_error_that_is_retried(cluster: Cluster, eventually: Any) -> None:
+    await cluster.ready(eventually)
+    node = cluster.group.nodes[0]
+    node.busy = True
+    creating = asyncio.create_task(cluster.create("a"))
+    await asyncio.sleep(0.2)
+    assert not creating.done()
+    node.busy = False
+    assert (await creating).name == "a"
+
+
+async def test_requests_that_change_something_need_an_id(cluster: Cluster) -> None:
+    request = pb.CreateVolumeRequest(name="a", size_bytes=4096)
+    request.header.request_id = b"short"
+    with pytest.raises(InvalidError, match="request id"):
+        await cluster.call("CreateVolume", request)
+
+
+async def test_a_snapshot_starts_another_node(
+    cluster: Cluster, eventually: Any, tmp_path: Path
+) -> None:
+    await cluster.ready(eventually)
+    for number in range(20):
+        await cluster.create(f"v{number}")
+    leader = cluster.group.nodes[0]
+    leader.want_snapshot()
+    await eventually(lambda: leader.snapshots)
+    data = leader.snapshots[0]
+    assert b"".join(Capture(restore([data])).slices()) == data
+    path = tmp_path / "snapshot"
+    path.write_bytes(data)
+
+    await cluster.stop(2)
+    index = len(cluster.group.log)
+    behind = cluster.group.nodes[2]
+    behind.snapshot_path = (index, cluster.group.term, str(path))
+    await cluster.create("after")
+    cluster.start_metaserver(2)
+    cluster.group.elect(behind)
+    volumes = (await cluster.call("ListVolumes", pb.ListVolumesRequest())).volumes
+    assert [v.name for v in volumes] == [*(f"v{n}" for n in range(20)), "after"]
+
+
+async def test_lists_come_in_pages(cluster: Cluster, eventually: Any) -> None:
+    await cluster.ready(eventually)
+    for number in range(7):
+        await cluster.create(f"v{number}")
+    names, after = [], 0
+    while True:
+        page = await cluster.call(
+            "ListVolumes", pb.ListVolumesRequest(after_volume_id=after, limit=3)
+        )
+        names += [v.name for v in page.volumes]
+        after = page.next_after_volume_id
+        if not after:
+            break
+    assert names == [f"v{n}" for n in range(7)]
+
+
+async def test_a_store_of_another_cluster_is_not_registered(
+    cluster: Cluster, make_store: Any
+) -> None:
+    await cluster.call("GetClusterInfo", pb.GetClusterInfoRequest())
+    request = pb.RegisterChunkserverRequest(
+        cluster_id=b"x" * 16,
+        store_id=b"y" * 16,
+        data_address="127.0.0.1:1",
+        admin_address="127.0.0.1:2",
+        zone="z",
+        server="s",
+    )
+    with pytest.raises(ConflictError, match="this is"):
+        await cluster.call("RegisterChunkserver", request)
+    request.cluster_id = CLUSTER
+    request.data_address = "localhost:1"
+    with pytest.raises(InvalidError, match="IP number"):
+        await cluster.call("RegisterChunkserver", request)
+
+
+async def test_metrics_and_health(cluster: Cluster, eventually: Any) -> None:
+    await cluster.ready(eventually)
+    await cluster.create("a")
+    async with httpx.AsyncClient() as http:
+        text = (await http.get(f"http://{cluster.http[0]}/metrics")).text
+        assert "curve_metaserver_volumes 1.0" in text
+        assert "curve_metaserver_serving 1.0" in text
+        assert (await http.get(f"http://{cluster.http[1]}/healthz")).status_code == 200
+        cluster.group.elect(None)
+
+        async def unwell() -> bool:
+            return (await http.get(f"http://{cluster.http[1]}/healthz")).status_code == 503
+
+        await eventually(unwell)
+
+
+async def test_without_a_leader_a_call_ends_with_a_sentence(cluster: Cluster) -> None:
+    await cluster.call("GetClusterInfo", pb.GetClusterInfoRequest())
+    cluster.group.elect(None)
+    with pytest.raises(UnavailableError, match="No metaserver served"):
+        await cluster.call("GetClusterInfo", pb.GetClusterInfoRequest(), 0.5)
+
+
+async def test_chunkservers_register_again_with_a_new_leader(
+    cluster: Cluster, eventually: Any
+) -> None:
+    await cluster.ready(eventually)
+    cluster.group.elect(cluster.group.nodes[1])
+
+    async def all_up() -> Any:
+        status = await cluster.call("GetClusterStatus", pb.GetClusterStatusRequest())
+        up = [c.state == pb.CHUNKSERVER_STATE_UP for c in status.chunkservers]
+        return status if up == [True] * 3 else None
+
+    status = await eventually(all_up)
+    assert status.copysets_with_leader == 8
