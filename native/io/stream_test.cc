@@ -311,15 +311,14 @@ TEST_F(StreamTest, AHangingConnectIsCancelled) {
 
 // Out of descriptors: the connection waits in the backlog, and is accepted once there are some.
 TEST_F(StreamTest, AcceptingGoesOnAfterRunningOutOfDescriptors) {
-  const Address address = listen();
-  loop.run_turns(1);
+  const Address address = listen();  // the limit counts that the first run() finds
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
   const auto name = *parse_address(address.text);
   rlimit before{};
   getrlimit(RLIMIT_NOFILE, &before);
   const rlimit none{0, before.rlim_max};
-  setrlimit(RLIMIT_NOFILE, &none);
   testing::internal::CaptureStderr();
+  setrlimit(RLIMIT_NOFILE, &none);
   EXPECT_EQ(::connect(fd, name.get(), name.bytes), 0);
   loop.run_turns(3);
   setrlimit(RLIMIT_NOFILE, &before);
