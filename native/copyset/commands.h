@@ -1,5 +1,6 @@
-// Heads of log entries of a copyset (docs/formats/wal.md, "Entries of a copyset"). Logical: no place on any disk (R4).
-// Fixed structs, little-endian; a head that does not decode is damage. Any thread.
+// Heads of log entries of a copyset (docs/formats/wal.md, "Entries of a copyset"). Logical: no
+// place on any disk (R4). Fixed structs, little-endian; a head that does not decode is damage. Any
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,8 @@ namespace curve::copyset {
 
 enum class CommandType : uint8_t { kWrite = 1, kZero = 2, kFence = 3, kDeleteVolume = 4 };
 
-// kWrite: `sectors` sectors of payload from `first_sector` on. kZero: the same range reads as zeros, space may be given back.
+// kWrite: `sectors` sectors of payload from `first_sector` on. kZero: the same range reads as
+// zeros, space may be given back.
 struct RangeCommand {
   CommandType type = CommandType::kWrite;
   uint8_t reserved[3] = {};

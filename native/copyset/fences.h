@@ -1,6 +1,6 @@
 // Which epochs of which volumes a copyset accepts (R12). Part of checkpoint and sync.
-// Invariants: floor and ceiling only rise; a volume without a record is refused; a deleted volume's floor is infinity.
-// One loop thread.
+// Invariants: floor and ceiling only rise; a volume without a record is refused; a deleted volume's
+// floor is infinity. One loop thread.
 #pragma once
 
 #include <algorithm>
@@ -31,7 +31,8 @@ class Fences {
     const Fence& fence = it->second;
     if (fence.floor == kEpochInfinity) return Code::kNoVolume;
     if (epoch < fence.floor || epoch > fence.ceiling) return Code::kFenced;
-    return std::binary_search(fence.revoked.begin(), fence.revoked.end(), epoch) ? Code::kFenced : Code::kOk;
+    return std::binary_search(fence.revoked.begin(), fence.revoked.end(), epoch) ? Code::kFenced
+                                                                                 : Code::kOk;
   }
   void raise(VolumeId volume, Epoch floor, Epoch ceiling, std::span<const Epoch> revoked) {
     Fence& fence = by_volume_[volume];
@@ -39,7 +40,8 @@ class Fences {
     fence.ceiling = std::max({fence.ceiling, ceiling, fence.floor});
     fence.revoked.insert(fence.revoked.end(), revoked.begin(), revoked.end());
     std::sort(fence.revoked.begin(), fence.revoked.end());
-    fence.revoked.erase(std::unique(fence.revoked.begin(), fence.revoked.end()), fence.revoked.end());
+    fence.revoked.erase(std::unique(fence.revoked.begin(), fence.revoked.end()),
+                        fence.revoked.end());
     std::erase_if(fence.revoked, [&](Epoch e) { return e < fence.floor; });
   }
   // u32 count, then {u64 volume, u64 floor, u64 ceiling, u32 revoked, u64 ...}.

@@ -42,8 +42,8 @@ OverlayBlock& Overlay::active_block(const ChunkKey& key, uint32_t block) {
   return pool_.at(id);
 }
 
-void Overlay::write(const ChunkKey& key, uint32_t first_sector, std::span<const uint32_t> crcs, uint64_t wal_position,
-                    Index index) {
+void Overlay::write(const ChunkKey& key, uint32_t first_sector, std::span<const uint32_t> crcs,
+                    uint64_t wal_position, Index index) {
   uint32_t wal_sector = static_cast<uint32_t>(wal_position / kSectorBytes);
   for (size_t i = 0; i < crcs.size(); ++i, ++wal_sector) {
     const uint32_t sector = first_sector + static_cast<uint32_t>(i);
@@ -67,12 +67,14 @@ void Overlay::zero(const ChunkKey& key, uint32_t first_sector, uint32_t sectors,
   }
 }
 
-void Overlay::moved(const ChunkKey& key, uint32_t first_sector, uint32_t sectors, uint64_t wal_position, Index index) {
+void Overlay::moved(const ChunkKey& key, uint32_t first_sector, uint32_t sectors,
+                    uint64_t wal_position, Index index) {
   Chunk* chunk = find_chunk(key);
   if (!chunk) return;
   for (uint32_t i = 0; i < sectors; ++i) {
     const uint32_t sector = first_sector + i, within = sector % kSectorsPerBlock;
-    for (uint32_t id : {active(*chunk)[sector / kSectorsPerBlock], frozen(*chunk)[sector / kSectorsPerBlock]}) {
+    for (uint32_t id :
+         {active(*chunk)[sector / kSectorsPerBlock], frozen(*chunk)[sector / kSectorsPerBlock]}) {
       if (!id) continue;
       OverlayBlock& block = pool_.at(id);
       const bool mine = (block.present >> within & 1) && !(block.zero >> within & 1) &&
@@ -86,7 +88,8 @@ OverlaySector Overlay::find(const ChunkKey& key, uint32_t sector) const {
   Chunk* chunk = find_chunk(key);
   if (!chunk) return {};
   const uint32_t within = sector % kSectorsPerBlock;
-  for (uint32_t id : {active(*chunk)[sector / kSectorsPerBlock], frozen(*chunk)[sector / kSectorsPerBlock]}) {
+  for (uint32_t id :
+       {active(*chunk)[sector / kSectorsPerBlock], frozen(*chunk)[sector / kSectorsPerBlock]}) {
     if (!id) continue;
     const OverlayBlock& block = pool_.at(id);
     if (!(block.present >> within & 1)) continue;
@@ -119,13 +122,34 @@ void Overlay::frozen_blocks(std::vector<FrozenBlock>& out) const {
   for (const auto& [key, chunk] : chunks_) {
     if (chunk->blocks[active_ ^ 1]) order.emplace_back(key, chunk.get());
   }
-  std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::sort(order.begin(), order.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
   for (const auto& [key, chunk] : order) {
     for (uint32_t block = 0; block < kBlocksPerChunk; ++block) {
       const uint32_t id = frozen(*chunk)[block];
       if (id) out.push_back({key, static_cast<uint16_t>(block), id});
     }
   }
+}
+
+bool Overlay::has_block(const ChunkKey& key, uint32_t block) const {
+  Chunk* chunk = find_chunk(key);
+  return chunk && (chunk->ids[0][block] || chunk->ids[1][block]);
+}
+
+void Overlay::visit_blocks(
+    const std::function<void(const ChunkKey&, uint32_t block)>& visit) const {
+  for (const auto& [key, chunk] : chunks_) {
+    for (uint32_t block = 0; block < kBlocksPerChunk; ++block) {
+      if (chunk->ids[0][block] || chunk->ids[1][block]) visit(key, block);
+    }
+  }
+}
+
+bool Overlay::active_has_data(const ChunkKey& key, uint32_t block) const {
+  Chunk* chunk = find_chunk(key);
+  const uint32_t id = chunk ? active(*chunk)[block] : 0;
+  return id && (pool_.at(id).present & ~pool_.at(id).zero);
 }
 
 void Overlay::drop_frozen() {

@@ -1,7 +1,8 @@
-// The overlay of one copyset: which committed sectors are still in the WAL, and where (DESIGN.md section 6). An index, not a copy.
-// Two generations: `active` takes what is applied now; `frozen` is what the background step is moving to the chunk store.
-// Invariant: a sector is looked up in active, then frozen, then the chunk store; the first that has it is the newest.
-// One loop thread; no allocation per write once the pool has grown.
+// The overlay of one copyset: which committed sectors are still in the WAL, and where (DESIGN.md
+// section 6). An index, not a copy. Two generations: `active` takes what is applied now; `frozen`
+// is what the background step is moving to the chunk store. Invariant: a sector is looked up in
+// active, then frozen, then the chunk store; the first that has it is the newest. One loop thread;
+// no allocation per write once the pool has grown.
 #pragma once
 
 #include <array>
@@ -19,9 +20,10 @@ namespace curve::copyset {
 struct OverlayBlock {
   uint16_t present = 0;  // bit per sector: the overlay has it
   uint16_t zero = 0;     // of those: reads as zeros, nothing in the WAL
-  std::array<uint32_t, kSectorsPerBlock> wal_sector;  // logical WAL position / kSectorBytes, low 32 bits
+  std::array<uint32_t, kSectorsPerBlock>
+      wal_sector;  // logical WAL position / kSectorBytes, low 32 bits
   std::array<uint32_t, kSectorsPerBlock> crc;
-  std::array<uint32_t, kSectorsPerBlock> index_low;   // low 32 bits of the entry's index
+  std::array<uint32_t, kSectorsPerBlock> index_low;  // low 32 bits of the entry's index
 };
 
 class OverlayPool {
@@ -60,13 +62,18 @@ class Overlay {
  public:
   explicit Overlay(OverlayPool& pool) : pool_(pool) {}
   ~Overlay();
-  // A committed write: sectors [first, first + crcs.size()) of the chunk stand in the WAL from `wal_position` on.
-  void write(const ChunkKey& chunk, uint32_t first_sector, std::span<const uint32_t> crcs, uint64_t wal_position, Index index);
+  // A committed write: sectors [first, first + crcs.size()) of the chunk stand in the WAL from
+  // `wal_position` on.
+  void write(const ChunkKey& chunk, uint32_t first_sector, std::span<const uint32_t> crcs,
+             uint64_t wal_position, Index index);
   void zero(const ChunkKey& chunk, uint32_t first_sector, uint32_t sectors, Index index);
-  // The entry `index` moved in the WAL (R7): its sectors that are still the newest follow it, in both generations.
-  void moved(const ChunkKey& chunk, uint32_t first_sector, uint32_t sectors, uint64_t wal_position, Index index);
+  // The entry `index` moved in the WAL (R7): its sectors that are still the newest follow it, in
+  // both generations.
+  void moved(const ChunkKey& chunk, uint32_t first_sector, uint32_t sectors, uint64_t wal_position,
+             Index index);
   OverlaySector find(const ChunkKey& chunk, uint32_t sector) const;
-  // Forgets active sectors of a deleted volume; frozen ones stay until the background step is through.
+  // Forgets active sectors of a deleted volume; frozen ones stay until the background step is
+  // through.
   void drop_volume(VolumeId volume);
 
   void freeze();  // precondition: nothing is frozen
@@ -79,12 +86,17 @@ class Overlay {
   void frozen_blocks(std::vector<FrozenBlock>& out) const;
   const OverlayBlock& block(uint32_t id) const { return pool_.at(id); }
   void drop_frozen();
+  // In either generation.
+  bool has_block(const ChunkKey& chunk, uint32_t block) const;
+  void visit_blocks(const std::function<void(const ChunkKey&, uint32_t block)>& visit) const;
+  bool active_has_data(const ChunkKey& chunk, uint32_t block) const;
   bool has_frozen() const { return frozen_count_ != 0; }
   bool has_active() const { return active_count_ != 0; }
 
  private:
   using Ids = std::array<uint32_t, kBlocksPerChunk>;
-  struct Chunk {  // two generations; which one is active is the overlay's, so that freezing costs nothing
+  struct Chunk {  // two generations; which one is active is the overlay's, so that freezing costs
+                  // nothing
     std::array<Ids, 2> ids{};
     std::array<uint32_t, 2> blocks{};
   };

@@ -1,9 +1,11 @@
-// A chunkserver's core: one store (chunk store + WAL), its replicas, its peers and its clients, on one event loop.
-// Source files: server.cc (life cycle, control), session.cc (clients: admission, writes), read.cc, apply.cc (state machine),
-// background.cc (overlay -> chunk store, checkpoint, WAL release), sync.cc (filling a replica from its leader).
+// A chunkserver's core: one store (chunk store + WAL), its replicas, its peers and its clients, on
+// one event loop. Source files: server.cc (life cycle, control), session.cc (clients: admission,
+// writes), read.cc, apply.cc (state machine), background.cc (overlay -> chunk store, checkpoint,
+// WAL release), sync.cc (filling a replica from its leader).
 //
 // Invariants: R6, R8, R12, R13, R14 are kept here, each named where it is kept.
-// Thread: the loop's. format() and open() may block; nothing else does. It works without any metaserver.
+// Thread: the loop's. format() and open() may block; nothing else does. It works without any
+// metaserver.
 #pragma once
 
 #include <cstdint>
@@ -51,8 +53,10 @@ struct CopysetStatus {
 };
 
 struct ServerCounters {
-  uint64_t reads = 0, writes = 0, zeroes = 0, read_bytes = 0, written_bytes = 0, refused = 0, parked = 0;
-  uint64_t wal_appends = 0, checkpoints = 0, background_blocks = 0, syncs_started = 0, syncs_finished = 0, sync_bytes = 0;
+  uint64_t reads = 0, writes = 0, zeroes = 0, read_bytes = 0, written_bytes = 0, refused = 0,
+           parked = 0;
+  uint64_t wal_appends = 0, checkpoints = 0, background_blocks = 0, syncs_started = 0,
+           syncs_finished = 0, sync_bytes = 0;
   uint64_t corrupt_reads = 0, merges = 0;
 };
 
@@ -81,13 +85,16 @@ class StoreServer {
   // `directory` gets the files `wal` and `data`.
   static Outcome format(io::Loop& loop, const std::string& directory, const StoreFormat& format);
   // Errors say which structure at which offset and what to do. `secret` is copied.
-  static Result<std::unique_ptr<StoreServer>> open(io::Loop& loop, base::BufferPool& pool, const std::string& directory,
-                                                   std::span<const std::byte> secret, const ServerOptions& options);
+  static Result<std::unique_ptr<StoreServer>> open(io::Loop& loop, base::BufferPool& pool,
+                                                   const std::string& directory,
+                                                   std::span<const std::byte> secret,
+                                                   const ServerOptions& options);
   ~StoreServer();
 
   Result<io::Address> listen(const io::Address& address);
   void start();
-  // Answers what can be answered, closes everything; `stopped` runs when no operation is in flight any more.
+  // Answers what can be answered, closes everything; `stopped` runs when no operation is in flight
+  // any more.
   void stop(std::function<void()> stopped);
   // The store is out of service (device error): called once.
   void on_failure(std::function<void(Code, std::string)> failed);
@@ -97,25 +104,31 @@ class StoreServer {
   void set_peer(const StoreId& store, const io::Address& address);
   void form(const replica::Genesis& genesis, std::function<void(Code)> done);  // idempotent
   // R12. Applied where this store leads; `done` when each copyset has answered.
-  void fence(VolumeId volume, Epoch floor, Epoch ceiling, const std::vector<Epoch>& revoked, const std::vector<CopysetId>& copysets,
-             std::function<void(FenceResult)> done);
-  void delete_volume(VolumeId volume, const std::vector<CopysetId>& copysets, std::function<void(FenceResult)> done);
+  void fence(VolumeId volume, Epoch floor, Epoch ceiling, const std::vector<Epoch>& revoked,
+             const std::vector<CopysetId>& copysets, std::function<void(FenceResult)> done);
+  void delete_volume(VolumeId volume, const std::vector<CopysetId>& copysets,
+                     std::function<void(FenceResult)> done);
   [[nodiscard]] Code transfer(CopysetId copyset, const StoreId& to);
   void checkpoint_now(std::function<void(Code)> done);
   ServerStatus status(bool with_copysets) const;
-  uint64_t mapped_blocks(VolumeId volume) const;  // physical space of a volume on this store, in blocks
+  uint64_t mapped_blocks(
+      VolumeId volume) const;  // physical space of a volume on this store, in blocks
   replica::Replica& replica();
 
-  // For tests and the simulation: the state of one copyset as this replica has applied it. May not be called with I/O in flight
-  // on it; content is compared by CRC32C per sector (zero sectors included).
+  // For tests and the simulation: the state of one copyset as this replica has applied it. May not
+  // be called with I/O in flight on it; content is compared by CRC32C per sector (zero sectors
+  // included).
   struct SectorView {
     bool written = false;
     uint32_t crc = 0;
   };
-  void visit_sectors(CopysetId copyset, const std::function<void(const ChunkKey&, uint32_t sector, SectorView)>& visit) const;
+  void visit_sectors(
+      CopysetId copyset,
+      const std::function<void(const ChunkKey&, uint32_t sector, SectorView)>& visit) const;
+
+  struct State;  // of the implementation (server_state.h)
 
  private:
-  struct State;
   std::unique_ptr<State> state_;
   explicit StoreServer(std::unique_ptr<State> state);
 };

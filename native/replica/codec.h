@@ -1,4 +1,5 @@
-// Bodies of the frames between stores (docs/formats/wire.md, "Between stores"). Fixed structs, then arrays. Any thread.
+// Bodies of the frames between stores (docs/formats/wire.md, "Between stores"). Fixed structs, then
+// arrays. Any thread.
 #pragma once
 
 #include <cstdint>
@@ -20,12 +21,13 @@ struct PeerMessageBody {
 };
 static_assert(sizeof(PeerMessageBody) == 64);
 
-// kPeerAppend: this, the entry's head, its CRC32C values (u32 each); the frame's payload is the entry's payload.
+// kPeerAppend: this, the entry's head, its CRC32C values (u32 each); the frame's payload is the
+// entry's payload.
 struct PeerAppendBody {
   uint64_t copyset = 0, term = 0;
   uint64_t previous_index = 0, previous_term = 0;
   uint64_t commit = 0;
-  uint64_t index = 0;        // 0: no entry (probe)
+  uint64_t index = 0;  // 0: no entry (probe)
   uint64_t entry_term = 0;
   uint32_t head_bytes = 0;
   uint32_t crc_count = 0;

@@ -1,5 +1,6 @@
-// A log entry's content in memory: from proposal or arrival until it is durable, applied and sent to whoever keeps up.
-// Pooled and reference-counted on one loop thread; no allocation per entry once the pool has grown.
+// A log entry's content in memory: from proposal or arrival until it is durable, applied and sent
+// to whoever keeps up. Pooled and reference-counted on one loop thread; no allocation per entry
+// once the pool has grown.
 #pragma once
 
 #include <cstdint>
@@ -20,12 +21,13 @@ struct Entry {
   Index index = 0;
   Term term = 0;
   raft::EntryType type = raft::EntryType::kData;
-  std::vector<std::byte> head;         // what the state machine wrote; opaque here
-  std::vector<uint32_t> sector_crcs;   // CRC32C per payload sector
-  base::Buffer payload;                // whole sectors; may be empty
-  uint64_t payload_position = 0;       // in the WAL; valid once `placed`
-  bool placed = false;                 // handed to the WAL: it has a place there (R6: may be applied once committed)
-  void* context = nullptr;             // of the proposer on the leader; cleared when the entry is dropped
+  std::vector<std::byte> head;        // what the state machine wrote; opaque here
+  std::vector<uint32_t> sector_crcs;  // CRC32C per payload sector
+  base::Buffer payload;               // whole sectors; may be empty
+  uint64_t payload_position = 0;      // in the WAL; valid once `placed`
+  bool placed =
+      false;  // handed to the WAL: it has a place there (R6: may be applied once committed)
+  void* context = nullptr;  // of the proposer on the leader; cleared when the entry is dropped
   // of the pool:
   uint32_t references = 0;
   EntryPool* pool = nullptr;

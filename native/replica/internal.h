@@ -12,9 +12,11 @@ namespace curve::replica {
 
 inline constexpr uint64_t kDialRetryMinNs = 20'000'000;
 inline constexpr uint64_t kDialRetryMaxNs = 500'000'000;
-inline constexpr uint64_t kCachedBytesMax = 64u << 20;  // contents of applied entries kept for followers that keep up
-inline constexpr size_t kRecentEntriesMax = 256;        // per group, applied ones
-inline constexpr uint64_t kWalReserveBytes = 8u << 20;  // for copies, hard state, commits: never used by proposals
+inline constexpr uint64_t kCachedBytesMax =
+    64u << 20;  // contents of applied entries kept for followers that keep up
+inline constexpr size_t kRecentEntriesMax = 256;  // per group, applied ones
+inline constexpr uint64_t kWalReserveBytes =
+    8u << 20;  // for copies, hard state, commits: never used by proposals
 
 // One WAL append being filled or in flight. Invariant: records[i] belongs to owners[i].
 struct Replica::Batch {
@@ -22,21 +24,21 @@ struct Replica::Batch {
   wal::Append append;
   struct Owner {
     ReplicaGroup* group = nullptr;
-    EntryRef entry;               // kEntry
+    EntryRef entry;                // kEntry
     LocalRecord* local = nullptr;  // kLocal
-    Index copy_of = 0;            // kEntryCopy: index in the group
+    Index copy_of = 0;             // kEntryCopy: index in the group
     Term copy_term = 0;
-    EntryRef moved;               // kEntryCopy: its place changes when the copy is placed
+    EntryRef moved;  // kEntryCopy: its place changes when the copy is placed
     uint64_t old_position = 0;
   };
   std::vector<Owner> owners;
   std::vector<std::pair<ReplicaGroup*, uint64_t>> persists;  // raft's persist ids, in order
   std::vector<std::pair<ReplicaGroup*, Index>> commits;
   std::vector<std::function<void(Code)>> callbacks;
-  std::deque<std::vector<std::byte>> heads;   // of records without an entry
+  std::deque<std::vector<std::byte>> heads;  // of records without an entry
   std::deque<std::vector<uint32_t>> crcs;
   uint64_t payload_bytes = 0, head_bytes = 0;
-  bool copies = false;            // may use the reserve
+  bool copies = false;  // may use the reserve
 
   void clear();
   wal::Record& add(ReplicaGroup* group, CopysetId id, wal::RecordType type);
@@ -51,10 +53,11 @@ struct Replica::Link {
   wire::Connection* dialing = nullptr;
   io::Timer retry;
   uint64_t backoff_ns = kDialRetryMinNs;
-  std::vector<PeerMessageBody> messages;   // leave in one frame at the end of the turn
+  std::vector<PeerMessageBody> messages;  // leave in one frame at the end of the turn
 };
 
-// Entries that a slow follower needs and that are no longer in memory are read back from the WAL, one by one.
+// Entries that a slow follower needs and that are no longer in memory are read back from the WAL,
+// one by one.
 struct Replica::CatchUp {
   Replica* replica = nullptr;
   ReplicaGroup* group = nullptr;

@@ -1,4 +1,5 @@
-// Connections between stores and the frames on them. The store with the lower id dials; both directions use the connection.
+// Connections between stores and the frames on them. The store with the lower id dials; both
+// directions use the connection.
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -44,7 +45,8 @@ void Replica::set_peer(const StoreId& store, const io::Address& address) {
 
 std::vector<PeerStatus> Replica::peers() const {
   std::vector<PeerStatus> out;
-  for (const auto& [store, peer] : links_) out.push_back({store, peer->address.text, peer->connection != nullptr});
+  for (const auto& [store, peer] : links_)
+    out.push_back({store, peer->address.text, peer->connection != nullptr});
   return out;
 }
 
@@ -101,7 +103,9 @@ void Replica::peer_closed(wire::Connection* connection, Code code, int error) {
   if (was_open) machine_.peer_closed(peer->store);
   if (code == Code::kUnauthenticated || code == Code::kVersion) {
     base::log(base::LogLevel::kWarning, "peer_refused",
-              {{"peer", peer->store.text()}, {"address", peer->address.text}, {"code", std::string(code_name(code))}});
+              {{"peer", peer->store.text()},
+               {"address", peer->address.text},
+               {"code", std::string(code_name(code))}});
   }
   if (self_.id < peer->store) {
     loop_.arm(&peer->retry, loop_.now_ns() + peer->backoff_ns);
@@ -111,7 +115,9 @@ void Replica::peer_closed(wire::Connection* connection, Code code, int error) {
 
 void Replica::malformed(wire::Connection* connection, const char* what) {
   base::log(base::LogLevel::kError, "peer_malformed_frame",
-            {{"peer", connection->peer_id().text()}, {"address", connection->peer_text()}, {"what", what}});
+            {{"peer", connection->peer_id().text()},
+             {"address", connection->peer_text()},
+             {"what", what}});
   connection->close();
 }
 
@@ -122,11 +128,13 @@ void Replica::peer_frame(wire::Connection* connection, wire::Frame& frame) {
     case wire::FrameType::kPeerAppend:
       return on_peer_append(connection, frame);
     case wire::FrameType::kPeerMessage: {
-      if (frame.body.size() % sizeof(PeerMessageBody) != 0) return malformed(connection, "peer message size");
+      if (frame.body.size() % sizeof(PeerMessageBody) != 0)
+        return malformed(connection, "peer message size");
       base::Reader reader(frame.body);
       while (reader.left()) {
         const raft::Message message = to_message(reader.get<PeerMessageBody>(), from);
-        if (message.type < raft::MessageType::kPreVote || message.type > raft::MessageType::kSyncOffer ||
+        if (message.type < raft::MessageType::kPreVote ||
+            message.type > raft::MessageType::kSyncOffer ||
             message.type == raft::MessageType::kAppend) {
           return malformed(connection, "peer message type");
         }
@@ -152,7 +160,8 @@ void Replica::peer_frame(wire::Connection* connection, wire::Frame& frame) {
   }
 }
 
-// One entry (or a probe) of a leader. Frames of one turn come one behind the other; raft acknowledges once they are durable.
+// One entry (or a probe) of a leader. Frames of one turn come one behind the other; raft
+// acknowledges once they are durable.
 void Replica::on_peer_append(wire::Connection* connection, wire::Frame& frame) {
   base::Reader reader(frame.body);
   const auto body = reader.get<PeerAppendBody>();
@@ -179,9 +188,10 @@ void Replica::on_peer_append(wire::Connection* connection, wire::Frame& frame) {
     group->raft().step_append(message, {}, {}, loop_.now_ns());
     return;
   }
-  // R7: a follower without room takes nothing (the leader sends again); copies and votes still find their reserve.
-  if (!wal_.has_room(frame.payload.size() + (filled_.empty() ? 0 : filled_.back()->payload_bytes), 64, head.size(),
-                     kWalReserveBytes)) {
+  // R7: a follower without room takes nothing (the leader sends again); copies and votes still find
+  // their reserve.
+  if (!wal_.has_room(frame.payload.size() + (filled_.empty() ? 0 : filled_.back()->payload_bytes),
+                     64, head.size(), kWalReserveBytes)) {
     return;
   }
   for (uint32_t i = 0; i < body.crc_count; ++i) {  // a damaged payload must not become durable
@@ -191,7 +201,9 @@ void Replica::on_peer_append(wire::Connection* connection, wire::Frame& frame) {
       return malformed(connection, "payload checksum");
     }
   }
-  if (body.entry_type == static_cast<uint8_t>(raft::EntryType::kData) && !machine_.admit(*group, head)) return;
+  if (body.entry_type == static_cast<uint8_t>(raft::EntryType::kData) &&
+      !machine_.admit(*group, head))
+    return;
   raft::EntryMeta meta;
   meta.index = body.index;
   meta.term = body.entry_term;
@@ -205,7 +217,8 @@ void Replica::on_peer_append(wire::Connection* connection, wire::Frame& frame) {
     config_at = {body.index, *config};
     configs = {&config_at, 1};
   }
-  const raft::AppendVerdict verdict = group->raft().step_append(message, {&meta, 1}, configs, loop_.now_ns());
+  const raft::AppendVerdict verdict =
+      group->raft().step_append(message, {&meta, 1}, configs, loop_.now_ns());
   if (verdict.first_new != body.index) return;
   EntryRef entry = entries_.take();
   entry->group = body.copyset;
@@ -236,7 +249,8 @@ void Replica::flush_replies(Link& peer) {
     for (size_t at = 0; at < peer.messages.size(); at += kPerFrame) {
       const size_t count = std::min(kPerFrame, peer.messages.size() - at);
       peer.connection->send(wire::FrameType::kPeerMessage, 0,
-                            {reinterpret_cast<const std::byte*>(&peer.messages[at]), count * sizeof(PeerMessageBody)});
+                            {reinterpret_cast<const std::byte*>(&peer.messages[at]),
+                             count * sizeof(PeerMessageBody)});
     }
   }
   peer.messages.clear();
@@ -252,11 +266,13 @@ void Replica::send(ReplicaGroup& group, const raft::Message& message) {
   send_append(group, message, peer.connection);
 }
 
-void Replica::send_append(ReplicaGroup& group, const raft::Message& message, wire::Connection* connection) {
+void Replica::send_append(ReplicaGroup& group, const raft::Message& message,
+                          wire::Connection* connection) {
   if (message.last < message.first) {
     return send_entry(connection, message, nullptr, message.index, message.log_term);
   }
-  for (const auto& job : catch_ups_) {  // order within a group and peer: behind what is being read back
+  for (const auto& job :
+       catch_ups_) {  // order within a group and peer: behind what is being read back
     if (job->group == &group && job->to == message.peer) {
       job->messages.push_back(message);
       return;
@@ -264,7 +280,8 @@ void Replica::send_append(ReplicaGroup& group, const raft::Message& message, wir
   }
   for (Index index = message.first; index <= message.last; ++index) {
     const Entry* entry = entry_at(group, index);
-    const bool in_memory = entry && entry->payload.size() == entry->sector_crcs.size() * kSectorBytes;
+    const bool in_memory =
+        entry && entry->payload.size() == entry->sector_crcs.size() * kSectorBytes;
     if (!in_memory) {
       raft::Message rest = message;
       rest.index = index - 1;
@@ -272,13 +289,14 @@ void Replica::send_append(ReplicaGroup& group, const raft::Message& message, wir
       rest.first = index;
       return catch_up(group, rest);
     }
-    const Term previous_term = index == message.first ? message.log_term : group.raft().term_at(index - 1);
+    const Term previous_term =
+        index == message.first ? message.log_term : group.raft().term_at(index - 1);
     send_entry(connection, message, entry, index - 1, previous_term);
   }
 }
 
-void Replica::send_entry(wire::Connection* connection, const raft::Message& message, const Entry* entry,
-                         Index previous, Term previous_term) {
+void Replica::send_entry(wire::Connection* connection, const raft::Message& message,
+                         const Entry* entry, Index previous, Term previous_term) {
   PeerAppendBody body;
   body.copyset = message.group;
   body.term = message.term;
@@ -295,7 +313,8 @@ void Replica::send_entry(wire::Connection* connection, const raft::Message& mess
   base::Writer writer(scratch_);
   writer.put(body);
   writer.raw(entry->head);
-  connection->send(wire::FrameType::kPeerAppend, 0, scratch_, std::as_bytes(std::span(entry->sector_crcs)), entry->payload, 0,
+  connection->send(wire::FrameType::kPeerAppend, 0, scratch_,
+                   std::as_bytes(std::span(entry->sector_crcs)), entry->payload, 0,
                    static_cast<uint32_t>(entry->payload.size()));
 }
 
@@ -317,8 +336,8 @@ void Replica::catch_up(ReplicaGroup& group, const raft::Message& message) {
   catch_up_next(raw);
 }
 
-// Sends what was read, then starts the next read. Ends the job when its messages are through, the log has moved on or the
-// peer is gone (raft starts again from what the follower really has).
+// Sends what was read, then starts the next read. Ends the job when its messages are through, the
+// log has moved on or the peer is gone (raft starts again from what the follower really has).
 void Replica::catch_up_next(CatchUp* job) {
   wire::Connection* connection = stopped_ ? nullptr : peer_connection(job->to);
   raft::Group& raft = job->group->raft();
@@ -329,7 +348,9 @@ void Replica::catch_up_next(CatchUp* job) {
       if (!job->messages.empty()) job->next = job->messages.front().first;
       continue;
     }
-    if (raft.role() != raft::Role::kLeader || raft.term() != message.term || job->next < raft.first_index()) break;
+    if (raft.role() != raft::Role::kLeader || raft.term() != message.term ||
+        job->next < raft.first_index())
+      break;
     const Entry* entry = entry_at(*job->group, job->next);
     if (entry && entry->payload.size() == entry->sector_crcs.size() * kSectorBytes) {
       send_entry(connection, message, entry, job->next - 1, raft.term_at(job->next - 1));
@@ -342,9 +363,12 @@ void Replica::catch_up_next(CatchUp* job) {
       job->reading = true;
       return wal_.read_record(&job->read);
     }
-    if (job->read.result < 0 || job->read.index != job->next || job->read.term != raft.term_at(job->next)) {
+    if (job->read.result < 0 || job->read.index != job->next ||
+        job->read.term != raft.term_at(job->next)) {
       base::log(base::LogLevel::kError, "wal_record_unreadable",
-                {{"copyset", job->group->id()}, {"index", job->next}, {"result", int64_t{job->read.result}}});
+                {{"copyset", job->group->id()},
+                 {"index", job->next},
+                 {"result", int64_t{job->read.result}}});
       break;
     }
     EntryRef copy = entries_.take();
@@ -358,7 +382,8 @@ void Replica::catch_up_next(CatchUp* job) {
     send_entry(connection, message, copy.get(), job->next - 1, raft.term_at(job->next - 1));
     ++job->next;
   }
-  std::erase_if(catch_ups_, [job](const std::unique_ptr<CatchUp>& each) { return each.get() == job; });
+  std::erase_if(catch_ups_,
+                [job](const std::unique_ptr<CatchUp>& each) { return each.get() == job; });
 }
 
 }  // namespace curve::replica

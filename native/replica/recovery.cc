@@ -1,4 +1,5 @@
-// Start-up: from the checkpoint's word on each group and the WAL's records to running groups (R3, R6, R7).
+// Start-up: from the checkpoint's word on each group and the WAL's records to running groups (R3,
+// R6, R7).
 #include <algorithm>
 
 #include "native/base/bytes.h"
@@ -34,7 +35,8 @@ Result<GroupBlob> decode_group_blob(std::span<const std::byte> bytes) {
   base::Reader reader(bytes);
   GroupBlob blob;
   if (reader.get<uint8_t>() != kBlobVersion) {
-    return Error{Code::kVersion, "the group record has an unknown version; use the software that wrote this store"};
+    return Error{Code::kVersion,
+                 "the group record has an unknown version; use the software that wrote this store"};
   }
   blob.damaged = reader.get<uint8_t>() != 0;
   blob.syncing = reader.get<uint8_t>() != 0;
@@ -65,7 +67,8 @@ struct Replica::Recovering {
   }
 };
 
-Result<wal::RecoveryReport> Replica::recover(const std::map<CopysetId, GroupBlob>& blobs, uint64_t cut_position) {
+Result<wal::RecoveryReport> Replica::recover(const std::map<CopysetId, GroupBlob>& blobs,
+                                             uint64_t cut_position) {
   std::map<CopysetId, Recovering> found;
   for (const auto& [id, blob] : blobs) found[id].begin(blob);
   std::optional<Error> error;
@@ -110,7 +113,8 @@ void Replica::recover_group(CopysetId id, Recovering& found, bool all_damaged) {
   init.applied = found.blob.applied;
   init.base_index = assembled.entries.empty() ? found.blob.applied : assembled.before;
   init.base_term = assembled.entries.empty() ? found.blob.applied_term : assembled.before_term;
-  const Index last = assembled.entries.empty() ? found.blob.applied : assembled.entries.back().index;
+  const Index last =
+      assembled.entries.empty() ? found.blob.applied : assembled.entries.back().index;
   init.commit = std::max({found.blob.commit, found.log->commit, found.blob.applied});
   init.damaged = found.blob.damaged || all_damaged || assembled.hole;
   if (init.commit > last) {  // R3: it knew of commits that it no longer holds
@@ -136,16 +140,22 @@ void Replica::recover_group(CopysetId id, Recovering& found, bool all_damaged) {
   }
   if (init.damaged) {
     base::log(base::LogLevel::kError, "replica_damaged",
-              {{"copyset", id}, {"last_index", last}, {"remedy", std::string("it is filled from its peers")}});
+              {{"copyset", id},
+               {"last_index", last},
+               {"remedy", std::string("it is filled from its peers")}});
   }
   const Index applied = init.applied;
+  const bool syncing = init.syncing;
   ReplicaGroup* group = add_group(std::move(init));
-  std::erase_if(assembled.entries, [applied](const wal::LoggedEntry& entry) { return entry.index <= applied; });
-  apply_recovered(*group, assembled.entries);
+  std::erase_if(assembled.entries,
+                [applied](const wal::LoggedEntry& entry) { return entry.index <= applied; });
+  apply_recovered(*group, assembled.entries, syncing ? applied : group->commit_);
 }
 
-// Committed ones are applied at once, the rest waits in memory for its commit; payloads stay in the WAL.
-void Replica::apply_recovered(ReplicaGroup& group, std::vector<wal::LoggedEntry>& logged) {
+// Committed ones are applied at once, the rest waits in memory for its commit; payloads stay in the
+// WAL.
+void Replica::apply_recovered(ReplicaGroup& group, std::vector<wal::LoggedEntry>& logged,
+                              Index through) {
   std::vector<EntryRef> batch;
   auto flush = [&] {
     if (batch.empty()) return;
@@ -164,7 +174,7 @@ void Replica::apply_recovered(ReplicaGroup& group, std::vector<wal::LoggedEntry>
     entry->sector_crcs = std::move(from.sector_crcs);
     entry->payload_position = from.payload_position;
     entry->placed = true;
-    if (entry->index <= group.commit_) {
+    if (entry->index <= through) {
       batch.push_back(entry);
       if (batch.size() == 256) flush();
     } else {

@@ -1,5 +1,6 @@
-// What a checkpoint needs of the replicas: durable commits before it (R6), what to say of each group, from where a restart
-// replays, and getting live entries out of segments that are to be used again (R7).
+// What a checkpoint needs of the replicas: durable commits before it (R6), what to say of each
+// group, from where a restart replays, and getting live entries out of segments that are to be used
+// again (R7).
 #include <algorithm>
 
 #include "native/base/log.h"
@@ -31,20 +32,6 @@ GroupBlob Replica::blob(ReplicaGroup& group, Index applied) const {
   return blob;
 }
 
-uint64_t Replica::replay_position(const std::map<CopysetId, Index>& applied) const {
-  uint64_t position = wal_.head_position();
-  for (const auto& [id, group] : by_id_) {
-    auto it = applied.find(id);
-    raft::Group& raft = group->raft();
-    Index index = std::max(it == applied.end() ? 0 : it->second, raft.first_index() - 1) + 1;
-    for (; index <= raft.last_index(); ++index) {
-      const uint64_t place = raft.slot(index).place;
-      if (place) position = std::min(position, wal::Wal::place_position(place));
-    }
-  }
-  return position;
-}
-
 uint64_t Replica::durable_position() const {
   return in_flight_.empty() ? wal_.head_position() : in_flight_.front()->append.position;
 }
@@ -71,7 +58,8 @@ void Replica::relocate_before(uint64_t position, const std::map<CopysetId, Index
     auto it = applied.find(id);
     const Index known = it == applied.end() ? 0 : it->second;
     raft::Group& raft = group->raft();
-    for (Index index = std::max(known + 1, raft.first_index()); index <= raft.last_index(); ++index) {
+    for (Index index = std::max(known + 1, raft.first_index()); index <= raft.last_index();
+         ++index) {
       const uint64_t place = raft.slot(index).place;
       if (place && wal::Wal::place_position(place) < position) job->todo.emplace_back(group, index);
     }
@@ -89,7 +77,8 @@ void Replica::relocate_next(std::shared_ptr<Relocation> job) {
   while (job->at < job->todo.size()) {
     auto [group, index] = job->todo[job->at];
     raft::Group& raft = group->raft();
-    const bool still = index >= raft.first_index() && index <= raft.last_index() && raft.slot(index).place &&
+    const bool still = index >= raft.first_index() && index <= raft.last_index() &&
+                       raft.slot(index).place &&
                        wal::Wal::place_position(raft.slot(index).place) < job->position;
     if (!still) {
       ++job->at;
@@ -107,8 +96,9 @@ void Replica::relocate_next(std::shared_ptr<Relocation> job) {
       return wal_.read_record(&job->read);
     }
     if (job->read.result < 0) {
-      base::log(base::LogLevel::kError, "wal_record_unreadable",
-                {{"copyset", group->id()}, {"index", index}, {"result", int64_t{job->read.result}}});
+      base::log(
+          base::LogLevel::kError, "wal_record_unreadable",
+          {{"copyset", group->id()}, {"index", index}, {"result", int64_t{job->read.result}}});
       return job->done(Code::kCorrupt);
     }
     EntryRef filled = entry ? EntryRef(entry) : entries_.take();
@@ -135,7 +125,8 @@ void Replica::relocate_next(std::shared_ptr<Relocation> job) {
 void Replica::copy_entry(ReplicaGroup& group, const EntryRef& entry) {
   const uint64_t old_position = entry->payload_position;
   Batch& batch = open_batch(entry->payload.size());
-  const auto type = CURVE_MUTANT("copy_truncates") ? wal::RecordType::kEntry : wal::RecordType::kEntryCopy;
+  const auto type =
+      CURVE_MUTANT("copy_truncates") ? wal::RecordType::kEntry : wal::RecordType::kEntryCopy;
   wal::Record& record = batch.add(&group, group.id(), type);
   record.entry_type = static_cast<uint8_t>(entry->type);
   record.index = entry->index;
@@ -159,7 +150,8 @@ void Replica::trim_before(uint64_t position, const std::map<CopysetId, Index>& a
     if (it == applied.end()) continue;
     raft::Group& raft = group->raft();
     Index through = 0;
-    for (Index index = raft.first_index(); index <= std::min(it->second, raft.last_index()); ++index) {
+    for (Index index = raft.first_index(); index <= std::min(it->second, raft.last_index());
+         ++index) {
       const uint64_t place = raft.slot(index).place;
       if (place && wal::Wal::place_position(place) < position) through = index;
     }
@@ -167,9 +159,11 @@ void Replica::trim_before(uint64_t position, const std::map<CopysetId, Index>& a
   }
 }
 
-void Replica::prepare_finish_sync(ReplicaGroup& group, Index index, Term term, std::function<void(Code)> done) {
+void Replica::prepare_finish_sync(ReplicaGroup& group, Index index, Term term,
+                                  std::function<void(Code)> done) {
   raft::Group& raft = group.raft();
-  const bool agrees = index >= raft.first_index() && index <= raft.last_index() && raft.term_at(index) == term;
+  const bool agrees =
+      index >= raft.first_index() && index <= raft.last_index() && raft.term_at(index) == term;
   if (agrees || raft.last_index() <= index) return done(Code::kOk);
   Batch& batch = open_batch(0);
   batch.add(&group, group.id(), wal::RecordType::kTruncate).index = index;

@@ -1,5 +1,5 @@
-// Replica: one turn, from raft's output to the WAL and the state machine. Links and frames are in links.cc, start-up in
-// recovery.cc, what checkpoints need in relocate.cc.
+// Replica: one turn, from raft's output to the WAL and the state machine. Links and frames are in
+// links.cc, start-up in recovery.cc, what checkpoints need in relocate.cc.
 #include "native/replica/replica.h"
 
 #include <algorithm>
@@ -109,8 +109,8 @@ void Replica::form_group(const Genesis& genesis, std::function<void(Code)> done)
 Code Replica::propose(ReplicaGroup& group, const EntryRef& entry) {
   if (stopped_) return Code::kShuttingDown;
   if (filled_.size() > 4 ||
-      !wal_.has_room(entry->payload.size() + (filled_.empty() ? 0 : filled_.back()->payload_bytes), 64,
-                     entry->head.size(), kWalReserveBytes)) {
+      !wal_.has_room(entry->payload.size() + (filled_.empty() ? 0 : filled_.back()->payload_bytes),
+                     64, entry->head.size(), kWalReserveBytes)) {
     return Code::kBusy;
   }
   raft::EntryMeta meta;
@@ -128,11 +128,13 @@ Code Replica::propose(ReplicaGroup& group, const EntryRef& entry) {
 }
 
 Entry* Replica::entry_at(ReplicaGroup& group, Index index) {
-  if (index < group.recent_first_ || index >= group.recent_first_ + group.recent_.size()) return nullptr;
+  if (index < group.recent_first_ || index >= group.recent_first_ + group.recent_.size())
+    return nullptr;
   return group.recent_[index - group.recent_first_].get();
 }
 
-// Entries that raft made itself (no-op, configuration): their contents up to `last` are put where they are missing.
+// Entries that raft made itself (no-op, configuration): their contents up to `last` are put where
+// they are missing.
 void Replica::fill_made(ReplicaGroup& group, Index last) {
   if (group.recent_.empty()) group.recent_first_ = group.applied_ + 1;
   for (Index index = group.recent_first_ + group.recent_.size(); index <= last; ++index) {
@@ -141,7 +143,8 @@ void Replica::fill_made(ReplicaGroup& group, Index last) {
     made->index = index;
     made->term = group.raft().term_at(index);
     made->type = group.raft().slot(index).type;
-    if (made->type == raft::EntryType::kConfig) made->head = raft::encode_config(group.raft().config());
+    if (made->type == raft::EntryType::kConfig)
+      made->head = raft::encode_config(group.raft().config());
     group.recent_.push_back(made);
     cached_bytes_ += made->bytes();
   }
@@ -155,7 +158,8 @@ void Replica::put_entry(ReplicaGroup& group, const EntryRef& entry) {
   cached_bytes_ += entry->bytes();
 }
 
-// Forgets contents with index >= first; proposals among them are lost with the leadership that made them.
+// Forgets contents with index >= first; proposals among them are lost with the leadership that made
+// them.
 void Replica::drop_from(ReplicaGroup& group, Index first) {
   while (!group.recent_.empty() && group.recent_first_ + group.recent_.size() > first) {
     EntryRef& last = group.recent_.back();
@@ -173,7 +177,8 @@ void Replica::turn() {
   const uint64_t now = loop_.now_ns();
   if (now >= host_.next_deadline_ns()) host_.tick(now);
   send_beats();
-  // Applying may propose and a single-voter group commits in the same turn: a few rounds, the rest next turn.
+  // Applying may propose and a single-voter group commits in the same turn: a few rounds, the rest
+  // next turn.
   for (int round = 0; round < 4; ++round) {
     while (raft::Group* ready = host_.next_ready()) {
       ReplicaGroup* group = find(ready->id());
@@ -226,7 +231,8 @@ void Replica::take_ready(ReplicaGroup& group) {
   }
   if (ready.role_changed) {
     if (ready.role != raft::Role::kLeader && group.role_ == raft::Role::kLeader) {
-      // What this replica proposed and did not see committed may or may not happen (R13 keeps a retry in order).
+      // What this replica proposed and did not see committed may or may not happen (R13 keeps a
+      // retry in order).
       for (EntryRef& entry : group.recent_) {
         if (entry->context && entry->index > group.applied_) {
           machine_.dropped(group, *entry);
@@ -245,7 +251,8 @@ Replica::Batch& Replica::open_batch(uint64_t bytes) {
   constexpr uint64_t kBatchBytesMax = wal::kAppendBytesMax / 2;
   if (!filled_.empty()) {
     Batch& last = *filled_.back();
-    if (last.payload_bytes + last.head_bytes + bytes <= kBatchBytesMax && last.append.records.size() < 4096) {
+    if (last.payload_bytes + last.head_bytes + bytes <= kBatchBytesMax &&
+        last.append.records.size() < 4096) {
       return last;
     }
   }
@@ -316,7 +323,8 @@ void Replica::submit_batches() {
   while (!filled_.empty() && wal_.ready()) {
     Batch& batch = *filled_.front();
     if (filled_.size() == 1 && !batch.append.records.empty()) add_commit_records(batch);
-    if (!wal_.has_room(batch.payload_bytes, batch.append.records.size(), batch.head_bytes, 0)) return;
+    if (!wal_.has_room(batch.payload_bytes, batch.append.records.size(), batch.head_bytes, 0))
+      return;
     wal_.append(&batch.append);
     ++appends_;
     for (size_t i = 0; i < batch.owners.size(); ++i) {
@@ -342,7 +350,8 @@ void Replica::submit_batches() {
       }
       if (!index) continue;
       raft::Group& raft = owner.group->raft();
-      if (index >= raft.first_index() && index <= raft.last_index() && raft.term_at(index) == term) {
+      if (index >= raft.first_index() && index <= raft.last_index() &&
+          raft.term_at(index) == term) {
         raft.slot(index).place = record.place;
       }
     }
@@ -366,7 +375,8 @@ void Replica::batch_durable(Batch* batch) {
   }
   const uint64_t now = loop_.now_ns();
   for (auto& [group, id] : mine->persists) group->raft().on_durable(id, now);
-  for (auto& [group, index] : mine->commits) group->durable_commit_ = std::max(group->durable_commit_, index);
+  for (auto& [group, index] : mine->commits)
+    group->durable_commit_ = std::max(group->durable_commit_, index);
   for (Batch::Owner& owner : mine->owners) {
     if (owner.local && owner.local->done) owner.local->done(owner.local, code);
   }
@@ -377,6 +387,7 @@ void Replica::batch_durable(Batch* batch) {
 
 // R6: committed, placed, in order.
 void Replica::apply_ready(ReplicaGroup& group) {
+  if (group.raft().syncing()) return;  // R10: the log goes on behind what the leader gives
   std::vector<EntryRef>& ready = apply_scratch_;
   ready.clear();
   const Index end = CURVE_MUTANT("apply_before_commit") ? group.raft().last_index() : group.commit_;
@@ -417,9 +428,11 @@ void Replica::append_local(LocalRecord* local) {
   batch.head_bytes += local->head.size() + local->sector_crcs.size() * 4 + 64;
 }
 
-const base::Buffer* Replica::pending_payload(uint64_t payload_position, uint32_t* offset_bytes) const {
+const base::Buffer* Replica::pending_payload(uint64_t payload_position,
+                                             uint32_t* offset_bytes) const {
   for (const auto& batch : in_flight_) {
-    if (payload_position < batch->append.position || payload_position >= batch->append.position + batch->append.bytes) {
+    if (payload_position < batch->append.position ||
+        payload_position >= batch->append.position + batch->append.bytes) {
       continue;
     }
     for (const wal::Record& record : batch->append.records) {
@@ -431,6 +444,15 @@ const base::Buffer* Replica::pending_payload(uint64_t payload_position, uint32_t
     }
   }
   return nullptr;
+}
+
+bool Replica::idle() const {
+  const bool reading = std::any_of(catch_ups_.begin(), catch_ups_.end(),
+                                   [](const auto& job) { return job->reading; });
+  const bool linked = std::any_of(links_.begin(), links_.end(), [](const auto& item) {
+    return item.second->connection || item.second->dialing;
+  });
+  return in_flight_.empty() && !reading && !linked;
 }
 
 uint64_t Replica::pending_records() const {

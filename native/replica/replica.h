@@ -1,10 +1,11 @@
-// The replicas of one store: raft Host + WAL + connections to the other stores. Once per turn it takes raft's output, makes
-// one WAL append of everything to persist, sends each peer its frames, and hands committed entries to the state machine.
+// The replicas of one store: raft Host + WAL + connections to the other stores. Once per turn it
+// takes raft's output, makes one WAL append of everything to persist, sends each peer its frames,
+// and hands committed entries to the state machine.
 //
-// Invariants: R2 (what promises something leaves raft only after on_durable, called in WAL order), R6 (applied only when
-// committed and placed in the WAL), R7 (unapplied entries move to the head as copies before their segment is given up),
-// R1 (a group exists only from a genesis record, a checkpoint or a sync).
-// Thread: the loop's. recover() may block; nothing else does.
+// Invariants: R2 (what promises something leaves raft only after on_durable, called in WAL order),
+// R6 (applied only when committed and placed in the WAL), R7 (unapplied entries move to the head as
+// copies before their segment is given up), R1 (a group exists only from a genesis record, a
+// checkpoint or a sync). Thread: the loop's. recover() may block; nothing else does.
 #pragma once
 
 #include <cstdint>
@@ -76,12 +77,14 @@ struct PeerStatus {
 class Replica {
  public:
   // The WAL is open and not yet recovered. `fresh`: the store was never started before (R9).
-  Replica(io::Loop& loop, base::BufferPool& pool, wal::Wal& wal, StateMachine& machine, const wire::Identity& self,
-          const raft::HostOptions& options);
+  Replica(io::Loop& loop, base::BufferPool& pool, wal::Wal& wal, StateMachine& machine,
+          const wire::Identity& self, const raft::HostOptions& options);
   ~Replica();
 
-  // Start-up. Blobs come from the state machine's checkpoint; records before `cut_position` are in it (kLocal ones are skipped).
-  Result<wal::RecoveryReport> recover(const std::map<CopysetId, GroupBlob>& blobs, uint64_t cut_position);
+  // Start-up. Blobs come from the state machine's checkpoint; records before `cut_position` are in
+  // it (kLocal ones are skipped).
+  Result<wal::RecoveryReport> recover(const std::map<CopysetId, GroupBlob>& blobs,
+                                      uint64_t cut_position);
   void start();  // after recover: dial peers, run elections
   void stop();   // closes peers; the WAL goes idle
 
@@ -100,11 +103,12 @@ class Replica {
   const std::map<CopysetId, ReplicaGroup*>& groups() const { return by_id_; }
   raft::Host& host() { return host_; }
 
-  // kOk: the entry has its index and will be applied or dropped. Fill head, sector_crcs, payload, context before.
-  // kNotLeader, kBusy (raft's window or the WAL's room).
+  // kOk: the entry has its index and will be applied or dropped. Fill head, sector_crcs, payload,
+  // context before. kNotLeader, kBusy (raft's window or the WAL's room).
   Code propose(ReplicaGroup& group, const EntryRef& entry);
   EntryRef take_entry() { return entries_.take(); }
-  // R14: the newest content of entries not yet applied, newest first; nullptr when `index` is not in memory.
+  // R14: the newest content of entries not yet applied, newest first; nullptr when `index` is not
+  // in memory.
   Entry* entry_at(ReplicaGroup& group, Index index);
 
   // Local records (sync data and state). `done` in WAL order.
@@ -121,42 +125,50 @@ class Replica {
     uint64_t payload_position = 0;  // set when placed
   };
   void append_local(LocalRecord* record);
-  // R10: the state machine holds everything through `index` (entry of `term`) and its checkpoint that says so is durable. Own
-  // entries behind `index` stay only if the log agrees with the leader's at `index` (they may have been acknowledged).
-  void finish_sync(ReplicaGroup& group, Index index, Term term, const raft::Config& config, Index config_index);
-  // Before that checkpoint: makes durable that own entries > index are void, when the log disagrees at `index`.
-  void prepare_finish_sync(ReplicaGroup& group, Index index, Term term, std::function<void(Code)> done);
+  // R10: the state machine holds everything through `index` (entry of `term`) and its checkpoint
+  // that says so is durable. Own entries behind `index` stay only if the log agrees with the
+  // leader's at `index` (they may have been acknowledged).
+  void finish_sync(ReplicaGroup& group, Index index, Term term, const raft::Config& config,
+                   Index config_index);
+  // Before that checkpoint: makes durable that own entries > index are void, when the log disagrees
+  // at `index`.
+  void prepare_finish_sync(ReplicaGroup& group, Index index, Term term,
+                           std::function<void(Code)> done);
 
-  // Payload of an entry that is in the WAL but perhaps not yet durable (R6): memory if so, else null: read the WAL.
+  // Payload of an entry that is in the WAL but perhaps not yet durable (R6): memory if so, else
+  // null: read the WAL.
   const base::Buffer* pending_payload(uint64_t payload_position, uint32_t* offset_bytes) const;
 
-  // Background apply: R6 wants the commit index durable first. `done` when every group's commit known now is durable.
+  // Background apply: R6 wants the commit index durable first. `done` when every group's commit
+  // known now is durable.
   void flush_commits(std::function<void(Code)> done);
   Index durable_commit(const ReplicaGroup& group) const { return group.durable_commit_; }
   // What a checkpoint at this moment must say of the group, with everything <= applied in it.
   GroupBlob blob(ReplicaGroup& group, Index applied) const;
-  // The WAL position from which a restart with these applied indexes must replay.
-  uint64_t replay_position(const std::map<CopysetId, Index>& applied) const;
   // Everything placed in the WAL before this is durable and its callbacks have run.
   uint64_t durable_position() const;
-  // R7: entries > applied placed before `position` are copied to the head; `done` when durable. Then trims the groups' logs so
-  // that the WAL may be released before `position`.
-  void relocate_before(uint64_t position, const std::map<CopysetId, Index>& applied, std::function<void(Code)> done);
+  // R7: entries > applied placed before `position` are copied to the head; `done` when durable.
+  // Then trims the groups' logs so that the WAL may be released before `position`.
+  void relocate_before(uint64_t position, const std::map<CopysetId, Index>& applied,
+                       std::function<void(Code)> done);
 
   bool stopped() const { return stopped_; }
+  // After stop(): nothing of ours is in flight.
+  bool idle() const;
   uint64_t appends() const { return appends_; }
   uint64_t pending_records() const;
 
  private:
-  struct Link;      // to one peer
-  struct Batch;     // one WAL append being filled or in flight
-  struct CatchUp;   // records read back for a slow follower
+  struct Link;     // to one peer
+  struct Batch;    // one WAL append being filled or in flight
+  struct CatchUp;  // records read back for a slow follower
   void turn();
   void take_ready(ReplicaGroup& group);
   void persist(ReplicaGroup& group, const raft::Ready& ready);
   void send(ReplicaGroup& group, const raft::Message& message);
   void send_append(ReplicaGroup& group, const raft::Message& message, wire::Connection* connection);
-  void send_entry(wire::Connection* connection, const raft::Message& message, const Entry* entry, Index previous, Term previous_term);
+  void send_entry(wire::Connection* connection, const raft::Message& message, const Entry* entry,
+                  Index previous, Term previous_term);
   void catch_up(ReplicaGroup& group, const raft::Message& message);
   void catch_up_next(CatchUp* job);
   void submit_batches();
@@ -182,7 +194,7 @@ class Replica {
   void trim_before(uint64_t position, const std::map<CopysetId, Index>& applied);
   struct Recovering;
   void recover_group(CopysetId id, Recovering& found, bool all_damaged);
-  void apply_recovered(ReplicaGroup& group, std::vector<wal::LoggedEntry>& entries);
+  void apply_recovered(ReplicaGroup& group, std::vector<wal::LoggedEntry>& entries, Index through);
 
   io::Loop& loop_;
   base::BufferPool& pool_;
@@ -194,7 +206,8 @@ class Replica {
   std::unordered_map<CopysetId, std::unique_ptr<ReplicaGroup>> groups_;
   std::map<CopysetId, ReplicaGroup*> by_id_;
   std::map<StoreId, std::unique_ptr<Link>> links_;
-  std::deque<std::unique_ptr<Batch>> filled_;    // waiting for the WAL, in order; the last one is being filled
+  std::deque<std::unique_ptr<Batch>>
+      filled_;  // waiting for the WAL, in order; the last one is being filled
   std::deque<std::unique_ptr<Batch>> in_flight_;  // handed to the WAL, in order
   std::vector<std::unique_ptr<Batch>> free_batches_;
   std::vector<ReplicaGroup*> dirty_commits_;

@@ -1,4 +1,5 @@
-// What a replica drives: the chunks of a copyset, or a metaserver's state. Called per batch, on the loop thread.
+// What a replica drives: the chunks of a copyset, or a metaserver's state. Called per batch, on the
+// loop thread.
 #pragma once
 
 #include <span>
@@ -13,20 +14,25 @@ class ReplicaGroup;
 
 class StateMachine {
  public:
-  // R6: committed entries in index order, each placed in the WAL (perhaps not yet durable here). kNoop and kConfig come, too.
+  // R6: committed entries in index order, each placed in the WAL (perhaps not yet durable here).
+  // kNoop and kConfig come, too.
   virtual void apply(ReplicaGroup& group, std::span<const EntryRef> entries) = 0;
-  // R8, on a follower before it takes (and later acknowledges) an entry: space for it is set aside. False: it is not taken.
+  // R8, on a follower before it takes (and later acknowledges) an entry: space for it is set aside.
+  // False: it is not taken.
   virtual bool admit(ReplicaGroup& group, std::span<const std::byte> head) = 0;
-  // A proposal of this replica is lost with its leadership; `context` must be answered (kDropped) and forgotten.
+  // A proposal of this replica is lost with its leadership; `context` must be answered (kDropped)
+  // and forgotten.
   virtual void dropped(ReplicaGroup& group, Entry& entry) = 0;
   // Role, term or leader changed.
   virtual void role_changed(ReplicaGroup& group) = 0;
   // R10: the leader no longer keeps what this replica needs (it holds `index` applied).
   virtual void sync_offered(ReplicaGroup& group, const StoreId& leader, Index index) = 0;
   // A frame between stores that is not raft's: sync, snapshots.
-  virtual void peer_frame(const StoreId& peer, wire::Connection* connection, wire::Frame& frame) = 0;
+  virtual void peer_frame(const StoreId& peer, wire::Connection* connection,
+                          wire::Frame& frame) = 0;
   virtual void peer_closed(const StoreId& peer) = 0;
-  // R7: an entry that is not in the checkpoint yet was copied to the head of the WAL; `entry.payload_position` is the new place.
+  // R7: an entry that is not in the checkpoint yet was copied to the head of the WAL;
+  // `entry.payload_position` is the new place.
   virtual void moved(ReplicaGroup& group, Entry& entry, uint64_t old_payload_position) = 0;
   // Start-up: a kLocal record of the owner, in WAL order, before the group's entries are applied.
   virtual void recovered_local(CopysetId group, const wal::RecoveredRecord& record) = 0;

@@ -60,6 +60,7 @@ struct Connection::State {
   Phase phase = Phase::kConnecting;
   bool dialer = false;
   bool paused = false;
+  bool was_open = false;
   bool in_handler = false;  // frames are being handed out
   bool receiving = false, sending = false, connecting = false;
   bool close_announced = false;  // the deferred part of close() has begun
@@ -353,6 +354,7 @@ void Connection::State::on_welcome(const Frame& frame) {
 
 void Connection::State::opened() {
   phase = Phase::kOpen;
+  was_open = true;
   loop.disarm(&handshake_timer);
   assembler.authenticated();
   const bool admitted = !handler.opened || handler.opened(handler.owner, connection);
@@ -425,6 +427,7 @@ void Connection::destroy() {
 }
 
 bool Connection::is_open() const { return state_->phase == Phase::kOpen; }
+bool Connection::was_open() const { return state_->was_open; }
 PeerRole Connection::peer_role() const { return state_->peer_role; }
 const StoreId& Connection::peer_id() const { return state_->peer_id; }
 uint64_t Connection::peer_incarnation() const { return state_->peer_incarnation; }

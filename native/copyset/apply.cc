@@ -1,0 +1,117 @@
+// The state machine: what a committed entry does to a copyset. Every replica does the same, in
+// index order (R6).
+#include <algorithm>
+
+#include "native/base/log.h"
+#include "native/base/mutant.h"
+#include "native/copyset/background.h"
+#include "native/copyset/server_state.h"
+#include "native/copyset/sync.h"
+
+namespace curve::copyset {
+
+void StoreServer::State::apply(replica::ReplicaGroup& group,
+                               std::span<const replica::EntryRef> entries) {
+  Copyset& copyset = copyset_of(group.id());
+  copyset.group = &group;
+  for (const replica::EntryRef& entry : entries) {
+    const Code code =
+        entry->type == raft::EntryType::kData ? apply_one(copyset, *entry) : Code::kOk;
+    copyset.applied = entry->index;
+    if (Proposal* proposal = static_cast<Proposal*>(entry->context)) {
+      entry->context = nullptr;
+      proposal->finished(proposal, code);
+    }
+  }
+  if (background) background->applied();
+}
+
+Code StoreServer::State::apply_one(Copyset& copyset, const replica::Entry& entry) {
+  const auto type = command_type(entry.head);
+  if (!type) return Code::kInvalid;
+  if (*type == CommandType::kWrite || *type == CommandType::kZero) {
+    const auto range = decode_range(entry.head);
+    if (!range || (*type == CommandType::kWrite && entry.sector_crcs.size() != range->sectors))
+      return Code::kInvalid;
+    // R12: checked again here, so that nothing ordered behind the fence changes the volume.
+    const Code fenced = copyset.fences.check(range->volume, range->epoch);
+    if (fenced != Code::kOk && !CURVE_MUTANT("fence_at_acceptance_only")) return fenced;
+    const ChunkKey chunk{range->volume, range->chunk};
+    if (*type == CommandType::kWrite) {
+      copyset.overlay.write(chunk, range->first_sector, entry.sector_crcs, entry.payload_position,
+                            entry.index);
+    } else {
+      copyset.overlay.zero(chunk, range->first_sector, range->sectors, entry.index);
+    }
+    return Code::kOk;
+  }
+  const auto fence = decode_command<FenceCommand>(entry.head);
+  if (!fence || entry.head.size() != sizeof(FenceCommand) + fence->revoked * sizeof(Epoch))
+    return Code::kInvalid;
+  if (*type == CommandType::kFence) {
+    std::vector<Epoch> revoked(fence->revoked);
+    if (!revoked.empty())
+      std::memcpy(revoked.data(), entry.head.data() + sizeof(FenceCommand),
+                  revoked.size() * sizeof(Epoch));
+    copyset.fences.raise(fence->volume, fence->floor, fence->ceiling, revoked);
+    return Code::kOk;
+  }
+  copyset.fences.raise(fence->volume, kEpochInfinity, kEpochInfinity, {});
+  copyset.overlay.drop_volume(fence->volume);
+  copyset.dropped_volumes.push_back(fence->volume);
+  return Code::kOk;
+}
+
+// R8: a follower sets space aside before it takes the entry, so that applying can never run out.
+bool StoreServer::State::admit(replica::ReplicaGroup& group, std::span<const std::byte> head) {
+  const auto type = command_type(head);
+  if (type != CommandType::kWrite) return true;
+  const auto range = decode_range(head);
+  if (!range) return true;  // applied as kInvalid everywhere
+  return reserve(copyset_of(group.id()), {range->volume, range->chunk}, range->first_sector,
+                 range->sectors);
+}
+
+void StoreServer::State::dropped(replica::ReplicaGroup&, replica::Entry& entry) {
+  Proposal* proposal = static_cast<Proposal*>(entry.context);
+  entry.context = nullptr;
+  proposal->finished(proposal, Code::kDropped);
+}
+
+void StoreServer::State::role_changed(replica::ReplicaGroup& group) {
+  Copyset& copyset = copyset_of(group.id());
+  copyset.group = &group;
+  // R10: found half filled at start-up: filling begins again with whoever leads.
+  const StoreId leader = group.raft().leader();
+  if (group.raft().syncing() && !leader.is_none() && leader != identity.id)
+    sync_offered(group, leader, 0);
+  if (!copyset.parked.empty()) {
+    // Whoever waits for a lease that will not come is told where to go, by the next turn's
+    // unpark().
+    if (std::find(parked_copysets.begin(), parked_copysets.end(), &copyset) ==
+        parked_copysets.end()) {
+      parked_copysets.push_back(&copyset);
+    }
+  }
+}
+
+void StoreServer::State::moved(replica::ReplicaGroup& group, replica::Entry& entry, uint64_t) {
+  const auto range = decode_range(entry.head);
+  if (!range || command_type(entry.head) != CommandType::kWrite) return;
+  copyset_of(group.id())
+      .overlay.moved({range->volume, range->chunk}, range->first_sector, range->sectors,
+                     entry.payload_position, entry.index);
+}
+
+void StoreServer::State::failed(Code code) {
+  if (out_of_service) return;
+  out_of_service = true;
+  const std::string sentence =
+      "the store is out of service: a durable write failed; check the device, then replace the "
+      "store (it is not retried)";
+  base::log(base::LogLevel::kError, "store_failed",
+            {{"store", identity.id.text()}, {"reason", sentence}});
+  if (failure) failure(code, sentence);
+}
+
+}  // namespace curve::copyset

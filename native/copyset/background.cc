@@ -1,0 +1,275 @@
+#include "native/copyset/background.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "native/base/bytes.h"
+#include "native/base/crc32c.h"
+#include "native/base/log.h"
+
+namespace curve::copyset {
+
+// One block on its way from the WAL to its place.
+struct Background::Job {
+  Background* owner = nullptr;
+  Work work{};
+  base::Buffer buffer;  // one block
+  struct Run {
+    Job* job;
+    wal::ReadOp op;
+  };
+  std::array<Run, kSectorsPerBlock> runs;
+  uint32_t reads_left = 0;
+  int32_t error = 0;
+  chunkstore::WriteOp write;
+};
+
+Background::Background(StoreServer::State& server) : server_(server) {
+  timer_.owner = this;
+  timer_.fire = [](io::Timer* timer) { static_cast<Background*>(timer->owner)->maybe_start(); };
+  checkpoint_op_.owner = release_op_.owner = this;
+  checkpoint_op_.done = [](io::Op* op) {
+    static_cast<Background*>(op->owner)->checkpointed(op->result);
+  };
+  release_op_.done = [](io::Op* op) {
+    static_cast<Background*>(op->owner)->finish(op->result < 0 ? Code::kIo : Code::kOk);
+  };
+  last_cut_head_ = server_.wal->head_position();
+}
+
+Background::~Background() = default;
+
+void Background::start() {
+  dirty_ = true;  // what recovery replayed
+  server_.loop.arm(&timer_, server_.loop.now_ns() + server_.options.checkpoint_interval_ns);
+}
+
+void Background::stop() {
+  stopping_ = true;
+  server_.loop.disarm(&timer_);
+}
+
+void Background::applied() {
+  dirty_ = true;
+  if (running_ || stopping_ || failed_) return;
+  const uint64_t since = server_.wal->head_position() - last_cut_head_;
+  if (since > server_.wal->capacity_bytes() / 4) begin();
+}
+
+void Background::run_now(std::function<void(Code)> done) {
+  if (failed_ || stopping_) return done(Code::kShuttingDown);
+  requested_.push_back(std::move(done));
+  if (!running_) begin();
+}
+
+void Background::maybe_start() {
+  server_.loop.arm(&timer_, server_.loop.now_ns() + server_.options.checkpoint_interval_ns);
+  if (!running_ && dirty_ && !stopping_ && !failed_) begin();
+}
+
+// The cut: everything applied now goes into this checkpoint, nothing later.
+void Background::begin() {
+  running_ = true;
+  dirty_ = false;
+  waiting_.swap(requested_);
+  last_cut_head_ = server_.wal->head_position();
+  cut_applied_.clear();
+  work_.clear();
+  next_work_ = 0;
+  for (const auto& [id, group] : server_.replica->groups()) {
+    Copyset& copyset = server_.copyset_of(id);
+    cut_applied_[id] = copyset.applied;
+    copyset.overlay.freeze();
+    scratch_.clear();
+    copyset.overlay.frozen_blocks(scratch_);
+    for (const Overlay::FrozenBlock& block : scratch_) work_.push_back({&copyset, block});
+    for (VolumeId volume : copyset.dropped_volumes) server_.store->drop_volume(id, volume);
+    copyset.dropped_volumes.clear();
+  }
+  // Local records placed but not yet durable are not applied: they must be replayed.
+  cut_position_ = server_.replica->durable_position();
+  blobs_ = server_.make_blobs(cut_position_);
+  std::stable_sort(work_.begin(), work_.end(),
+                   [](const Work& a, const Work& b) { return a.block.chunk < b.block.chunk; });
+  server_.replica->flush_commits([this](Code code) { after_commits(code); });
+}
+
+// R6: from here on every commit index that this pass relies on is durable here.
+void Background::after_commits(Code code) {
+  if (code != Code::kOk) return finish(code);
+  next_blocks();
+}
+
+void Background::next_blocks() {
+  while (next_work_ < work_.size() && jobs_running_ < server_.options.background_blocks_max &&
+         !failed_) {
+    if (free_jobs_.empty()) {
+      jobs_.push_back(std::make_unique<Job>());
+      Job* job = jobs_.back().get();
+      job->owner = this;
+      for (Job::Run& run : job->runs) {
+        run.job = job;
+        run.op.owner = &run;
+        run.op.done = [](io::Op* op) {
+          Job* job = static_cast<Job::Run*>(op->owner)->job;
+          job->owner->job_read_done(job, op->result);
+        };
+      }
+      job->write.owner = job;
+      job->write.done = [](io::Op* op) {
+        Job* job = static_cast<Job*>(op->owner);
+        job->owner->job_done(job, op->result);
+      };
+      free_jobs_.push_back(job);
+    }
+    Job* job = free_jobs_.back();
+    free_jobs_.pop_back();
+    job->work = work_[next_work_++];
+    ++jobs_running_;
+    if (!start_job(job)) end_job(job, 0);
+  }
+  if (jobs_running_ == 0) {
+    if (failed_) return finish(Code::kIo);
+    checkpoint();
+  }
+}
+
+// False: nothing to wait for.
+bool Background::start_job(Job* job) {
+  const Work& work = job->work;
+  const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
+  ++server_.counters.background_blocks;
+  const uint16_t zero = block.present & block.zero, data = block.present & ~block.zero;
+  if (zero)
+    server_.store->clear(work.copyset->id, work.block.chunk, work.block.block, zero,
+                         cut_applied_[work.copyset->id]);
+  if (!data) return false;
+  if (!job->buffer) job->buffer = server_.pool.take(kBlockBytes);
+  job->error = 0;
+  job->reads_left = 1;
+  uint32_t runs = 0;
+  for (uint32_t sector = 0; sector < kSectorsPerBlock;) {
+    if (!(data >> sector & 1)) {
+      ++sector;
+      continue;
+    }
+    uint32_t end = sector + 1;
+    while (end < kSectorsPerBlock && (data >> end & 1) &&
+           block.wal_sector[end] == block.wal_sector[end - 1] + 1)
+      ++end;
+    const uint64_t position = server_.wal_position(block.wal_sector[sector]);
+    std::byte* into = job->buffer.data() + sector * kSectorBytes;
+    wal::ReadOp& op = job->runs[runs++].op;
+    op.position = position;
+    op.into = {into, (end - sector) * static_cast<size_t>(kSectorBytes)};
+    ++job->reads_left;
+    server_.wal->read(&op);
+    sector = end;
+  }
+  --job->reads_left;  // completions come later, never from inside read()
+  return true;
+}
+
+void Background::job_read_done(Job* job, int32_t result) {
+  if (result < 0) job->error = result;
+  if (--job->reads_left) return;
+  if (job->error) return job_done(job, job->error);
+  write_job(job);
+}
+
+void Background::write_job(Job* job) {
+  const Work& work = job->work;
+  const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
+  const uint16_t data = block.present & ~block.zero;
+  for (uint32_t sector = 0; sector < kSectorsPerBlock; ++sector) {
+    if (!(data >> sector & 1)) continue;
+    const auto bytes = job->buffer.bytes().subspan(sector * kSectorBytes, kSectorBytes);
+    if (base::crc32c(bytes) != block.crc[sector]) {
+      // R4: the payload is damaged in the WAL: never a guess. The sector keeps its CRC, so a reader
+      // sees the damage.
+      base::log(base::LogLevel::kError, "wal_payload_damaged",
+                {{"copyset", work.copyset->id},
+                 {"volume", work.block.chunk.volume},
+                 {"chunk", uint64_t{work.block.chunk.chunk}},
+                 {"block", uint64_t{work.block.block}},
+                 {"sector", uint64_t{sector}},
+                 {"position", server_.wal_position(block.wal_sector[sector])}});
+      ++server_.counters.corrupt_reads;
+    }
+    job->write.crc[sector] = block.crc[sector];
+  }
+  job->write.copyset = work.copyset->id;
+  job->write.chunk = work.block.chunk;
+  job->write.block = work.block.block;
+  job->write.mask = data;
+  job->write.from = job->buffer.bytes();
+  job->write.index = cut_applied_[work.copyset->id];
+  server_.store->write(&job->write);
+}
+
+void Background::job_done(Job* job, int32_t result) {
+  end_job(job, result);
+  if (jobs_running_ == 0 || next_work_ < work_.size()) next_blocks();
+}
+
+void Background::end_job(Job* job, int32_t result) {
+  if (result < 0) {
+    failed_ = true;
+    base::log(base::LogLevel::kError, "background_write_failed", {{"result", int64_t{result}}});
+  }
+  // R8: set aside until it is mapped; one that holds zeros only gives it back unless a write is on
+  // its way.
+  Copyset& copyset = *job->work.copyset;
+  const Overlay::FrozenBlock& block = job->work.block;
+  const bool quiet = copyset.group->raft().last_index() == copyset.applied &&
+                     !copyset.overlay.active_has_data(block.chunk, block.block);
+  if (quiet || server_.store->is_mapped(copyset.id, block.chunk, block.block)) {
+    server_.unreserve(copyset, block.chunk, block.block);
+  }
+  free_jobs_.push_back(job);
+  --jobs_running_;
+}
+
+void Background::checkpoint() { server_.store->checkpoint(&checkpoint_op_, std::move(blobs_)); }
+
+void Background::checkpointed(int32_t result) {
+  if (result < 0) return finish(Code::kIo);
+  ++server_.counters.checkpoints;
+  for (auto& [id, copyset] : server_.copysets) copyset->overlay.drop_frozen();
+  server_.checkpoint_applied = cut_applied_;
+  release_wal();
+}
+
+// Half of the WAL is kept for followers that lag; what lies before goes, as far as the checkpoint
+// has it. R7: unapplied entries in it move to the head first.
+void Background::release_wal() {
+  const uint64_t head = server_.wal->head_position(), keep = server_.wal->capacity_bytes() / 2;
+  const uint64_t wanted =
+      server_.wal->segment_start(std::min(head > keep ? head - keep : 0, cut_position_));
+  if (head <= keep || wanted <= server_.wal->start_position()) return finish(Code::kOk);
+  release_to_ = wanted;
+  server_.replica->relocate_before(wanted, server_.checkpoint_applied, [this](Code code) {
+    if (code != Code::kOk) return finish(code);
+    std::vector<std::byte> blob;
+    base::Writer writer(blob);
+    writer.put(server_.store->checkpoint_version());
+    server_.wal->release_before(release_to_, blob, &release_op_);
+  });
+}
+
+void Background::finish(Code code) {
+  running_ = false;
+  std::vector<std::function<void(Code)>> done;
+  done.swap(waiting_);
+  for (auto& callback : done) callback(code);
+  if (code == Code::kIo || code == Code::kCorrupt) {
+    failed_ = true;
+    return server_.failed(code);
+  }
+  if (stopping_) return server_.check_stopped();
+  if (!requested_.empty()) return begin();
+  applied();
+}
+
+}  // namespace curve::copyset

@@ -1,0 +1,65 @@
+// The background step: moves what is committed from the WAL to its place in the chunk store, makes
+// a checkpoint, lets the WAL go. A pass: freeze the overlay (the cut: applied indexes, fences,
+// replay position) -> commits durable (R6) -> blocks in address order -> checkpoint (data, pages,
+// root; R5) -> WAL anchor (R7). Nothing waits for it but space. One loop thread; bounded work in
+// flight; no allocation per block in steady state.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "native/copyset/server_state.h"
+
+namespace curve::copyset {
+
+class Background {
+ public:
+  explicit Background(StoreServer::State& server);
+  ~Background();
+  void start();
+  void stop();  // starts no new pass; a running one goes on until idle() (or the loop is abandoned)
+  bool idle() const { return !running_; }
+  void applied();  // something was applied: a pass is due some time
+  void run_now(std::function<void(Code)> done);
+  uint64_t cut_position() const { return cut_position_; }
+
+ private:
+  struct Job;
+  void maybe_start();
+  void begin();
+  void after_commits(Code code);
+  void next_blocks();
+  bool start_job(Job* job);
+  void job_read_done(Job* job, int32_t result);
+  void write_job(Job* job);
+  void job_done(Job* job, int32_t result);
+  void end_job(Job* job, int32_t result);
+  void checkpoint();
+  void checkpointed(int32_t result);
+  void release_wal();
+  void finish(Code code);
+
+  struct Work {
+    Copyset* copyset;
+    Overlay::FrozenBlock block;
+  };
+  StoreServer::State& server_;
+  std::vector<Work> work_;
+  size_t next_work_ = 0;
+  std::vector<std::unique_ptr<Job>> jobs_;
+  std::vector<Job*> free_jobs_;
+  uint32_t jobs_running_ = 0;
+  std::map<CopysetId, Index> cut_applied_;
+  std::vector<chunkstore::GroupBlob> blobs_;
+  uint64_t cut_position_ = 0, release_to_ = 0, last_cut_head_ = 0;
+  bool running_ = false, dirty_ = false, stopping_ = false, failed_ = false;
+  std::vector<std::function<void(Code)>> waiting_;    // for the pass that runs
+  std::vector<std::function<void(Code)>> requested_;  // for the next one
+  std::vector<Overlay::FrozenBlock> scratch_;
+  io::Op checkpoint_op_, release_op_;
+  io::Timer timer_;
+};
+
+}  // namespace curve::copyset

@@ -1,0 +1,233 @@
+// Reads: overlay first, then the chunk store; checksums verified; the lease checked when the answer
+// is given (R9, R12).
+#include <algorithm>
+#include <cstring>
+
+#include "native/base/crc32c.h"
+#include "native/base/log.h"
+#include "native/base/mutant.h"
+#include "native/copyset/server_state.h"
+#include "native/copyset/sync.h"
+
+namespace curve::copyset {
+
+uint64_t StoreServer::State::wal_position(uint32_t low) const {
+  const uint64_t head = wal->head_position() / kSectorBytes;
+  const uint32_t behind =
+      static_cast<uint32_t>(head) - low;  // the WAL is far smaller than 2^32 sectors
+  return (head - behind) * kSectorBytes;
+}
+
+void StoreServer::State::park(Request* request) {
+  ++counters.parked;
+  request->parked = true;
+  Copyset& copyset = *request->copyset;
+  if (copyset.parked.empty()) parked_copysets.push_back(&copyset);
+  copyset.parked.push_back(request);
+}
+
+// Each turn: whoever waited for a lease that now holds, or that will not come, goes on.
+void StoreServer::State::unpark() {
+  for (size_t i = 0; i < parked_copysets.size();) {
+    Copyset& copyset = *parked_copysets[i];
+    const bool go = copyset.parked.empty() || !copyset.group->is_leader() || stopping ||
+                    copyset.group->raft().lease_valid(loop.now_ns());
+    if (!go) {
+      ++i;
+      continue;
+    }
+    parked_copysets[i] = parked_copysets.back();
+    parked_copysets.pop_back();
+    std::vector<Request*> requests;
+    requests.swap(copyset.parked);
+    for (Request* request : requests) {
+      request->parked = false;
+      dispatch(request);
+    }
+  }
+}
+
+ReadPiece* StoreServer::State::take_piece() {
+  if (free_pieces.empty()) {
+    all_pieces.push_back(std::make_unique<ReadPiece>());
+    ReadPiece* piece = all_pieces.back().get();
+    auto done = [](io::Op* op) {
+      ReadPiece* piece = static_cast<ReadPiece*>(op->owner);
+      piece->request->server->piece_done(piece, op->result);
+    };
+    piece->store_op.owner = piece->wal_op.owner = piece;
+    piece->store_op.done = piece->wal_op.done = done;
+    free_pieces.push_back(piece);
+  }
+  ReadPiece* piece = free_pieces.back();
+  free_pieces.pop_back();
+  return piece;
+}
+
+void StoreServer::State::start_read(Request* request) {
+  // R9: without the lease another leader may have acknowledged newer writes.
+  if (!request->copyset->group->raft().lease_valid(loop.now_ns())) return park(request);
+  const wire::RequestBody& body = request->body;
+  if (request->type == wire::FrameType::kBlockStatus) return block_status(request);
+  ++counters.reads;
+  counters.read_bytes += body.bytes;
+  const uint32_t sectors = body.bytes / kSectorBytes;
+  request->buffer = pool.take(body.bytes);
+  request->crcs.resize(sectors);
+  request->pieces_left = 1;
+  request->code = Code::kOk;
+  read_sectors(request, {body.volume, body.chunk}, body.offset_bytes / kSectorBytes, sectors,
+               request->buffer.data());
+  if (--request->pieces_left == 0) finish_read(request);
+}
+
+// request->crcs[i] becomes the CRC of sector i of `into` (for merges: of the edge that `into`
+// belongs to).
+void StoreServer::State::read_sectors(Request* request, const ChunkKey& chunk, uint32_t first,
+                                      uint32_t sectors, std::byte* into) {
+  Copyset& copyset = *request->copyset;
+  const uint32_t crc_base =
+      request->merging ? static_cast<uint32_t>((into - request->merge_buffer.data()) / kSectorBytes)
+                       : 0;
+  for (uint32_t i = 0; i < sectors;) {
+    const OverlaySector found = CURVE_MUTANT("store_before_overlay")
+                                    ? OverlaySector{}
+                                    : copyset.overlay.find(chunk, first + i);
+    std::byte* at = into + i * static_cast<size_t>(kSectorBytes);
+    uint32_t* crc = &request->crcs[crc_base + i];
+    if (found.present && found.zero) {
+      std::memset(at, 0, kSectorBytes);
+      *crc = base::crc32c_zero_sector();
+      ++i;
+      continue;
+    }
+    if (!found.present) {  // a run in one block that the overlay does not have
+      const uint32_t block_end = ((first + i) / kSectorsPerBlock + 1) * kSectorsPerBlock - first;
+      uint32_t end = i + 1;
+      while (end < std::min(sectors, block_end) &&
+             !copyset.overlay.find(chunk, first + end).present)
+        ++end;
+      ReadPiece* piece = take_piece();
+      piece->request = request;
+      piece->first = crc_base + i;
+      piece->sectors = end - i;
+      piece->from_wal = false;
+      chunkstore::ReadOp& op = piece->store_op;
+      op.copyset = copyset.id;
+      op.chunk = chunk;
+      op.block = static_cast<uint16_t>((first + i) / kSectorsPerBlock);
+      op.first_sector = static_cast<uint8_t>((first + i) % kSectorsPerBlock);
+      op.sectors = static_cast<uint8_t>(end - i);
+      op.into = {at, (end - i) * static_cast<size_t>(kSectorBytes)};
+      op.crcs = crc;
+      ++request->pieces_left;
+      store->read(&op);
+      i = end;
+      continue;
+    }
+    const uint64_t position = wal_position(found.wal_sector);
+    uint32_t offset = 0;
+    if (const base::Buffer* pending =
+            replica->pending_payload(position, &offset)) {  // R6: not yet durable here
+      std::memcpy(at, pending->data() + offset, kSectorBytes);
+      *crc = found.crc;
+      ++i;
+      continue;
+    }
+    *crc = found.crc;
+    uint32_t end = i + 1;
+    while (end < sectors) {
+      const OverlaySector next = copyset.overlay.find(chunk, first + end);
+      if (!next.present || next.zero || next.wal_sector != found.wal_sector + (end - i)) break;
+      uint32_t ignored = 0;
+      if (replica->pending_payload(wal_position(next.wal_sector), &ignored)) break;
+      request->crcs[crc_base + end] = next.crc;
+      ++end;
+    }
+    ReadPiece* piece = take_piece();
+    piece->request = request;
+    piece->first = crc_base + i;
+    piece->sectors = end - i;
+    piece->from_wal = true;
+    piece->wal_op.position = position;
+    piece->wal_op.into = {at, (end - i) * static_cast<size_t>(kSectorBytes)};
+    ++request->pieces_left;
+    wal->read(&piece->wal_op);
+    i = end;
+  }
+}
+
+void StoreServer::State::piece_done(ReadPiece* piece, int32_t result) {
+  Request* request = piece->request;
+  if (result >= 0 && piece->from_wal) {
+    for (uint32_t i = 0; i < piece->sectors; ++i) {
+      const auto sector =
+          piece->wal_op.into.subspan(i * static_cast<size_t>(kSectorBytes), kSectorBytes);
+      if (base::crc32c(sector) != request->crcs[piece->first + i]) result = -EILSEQ;
+    }
+  }
+  if (result < 0) {
+    ++counters.corrupt_reads;
+    base::log(
+        base::LogLevel::kError, "read_damaged",
+        {{"copyset", request->body.copyset},
+         {"volume", request->body.volume},
+         {"chunk", uint64_t{request->body.chunk}},
+         {"offset", uint64_t{request->body.offset_bytes} + piece->first * uint64_t{kSectorBytes}},
+         {"from", std::string(piece->from_wal ? "wal" : "data")},
+         {"result", int64_t{result}}});
+    request->code = result == -EILSEQ ? Code::kCorrupt : Code::kIo;
+  }
+  free_pieces.push_back(piece);
+  if (--request->pieces_left) return;
+  if (request->type == wire::FrameType::kSyncRequest) return sync_source->block_read(request);
+  request->merging ? merge_step(request) : finish_read(request);
+}
+
+void StoreServer::State::finish_read(Request* request) {
+  if (!request->session) return answer(request, Code::kCancelled);
+  raft::Group& raft = request->copyset->group->raft();
+  if (request->code != Code::kOk) {
+    // The damage stays here; another replica leads and answers (the client tries again until it
+    // does).
+    for (const raft::Member& member : raft.config().members) {
+      if (member.store.is_none() || member.store == identity.id) continue;
+      if (raft.transfer_to(member.store, loop.now_ns()) == Code::kOk) break;
+    }
+    return answer(request, Code::kBusy);
+  }
+  const Code leader = check_leader(request);
+  if (leader != Code::kOk) return answer(request, leader);
+  // R9: the lease must hold now, when the answer leaves; else it waits for the next beat and is
+  // read again.
+  if (!CURVE_MUTANT("lease_at_start_only") && !raft.lease_valid(loop.now_ns()))
+    return park(request);
+  // R12: a fence that was applied meanwhile silences the old attachment.
+  const Code fenced = request->copyset->fences.check(request->body.volume, request->body.epoch);
+  answer(request, fenced);
+}
+
+bool StoreServer::State::sector_written(Copyset& copyset, const ChunkKey& chunk,
+                                        uint32_t sector) const {
+  const OverlaySector found = copyset.overlay.find(chunk, sector);
+  if (found.present) return !found.zero;
+  const auto state =
+      store->block_state(copyset.id, chunk, static_cast<uint16_t>(sector / kSectorsPerBlock));
+  return state.physical && (state.written >> (sector % kSectorsPerBlock) & 1);
+}
+
+// One bit per sector: written. Answered from memory.
+void StoreServer::State::block_status(Request* request) {
+  const wire::RequestBody& body = request->body;
+  const uint32_t first = body.offset_bytes / kSectorBytes, sectors = body.bytes / kSectorBytes;
+  request->buffer = pool.take((sectors + 7) / 8);
+  std::memset(request->buffer.data(), 0, request->buffer.size());
+  for (uint32_t i = 0; i < sectors; ++i) {
+    if (sector_written(*request->copyset, {body.volume, body.chunk}, first + i)) {
+      request->buffer.data()[i / 8] |= static_cast<std::byte>(1u << (i % 8));
+    }
+  }
+  answer(request, Code::kOk);
+}
+
+}  // namespace curve::copyset

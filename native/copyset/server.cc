@@ -1,0 +1,485 @@
+// StoreServer: life cycle and control.
+#include <algorithm>
+#include <filesystem>
+
+#include "native/base/bytes.h"
+#include "native/base/log.h"
+#include "native/copyset/background.h"
+#include "native/copyset/server_state.h"
+#include "native/copyset/sync.h"
+
+namespace curve::copyset {
+
+namespace {
+
+constexpr uint8_t kBlobVersion = 1;
+constexpr CopysetId kStoreBlob = 0;  // pool 0 is reserved: this blob is the store's own
+
+std::string wal_path(const std::string& directory) { return directory + "/wal"; }
+std::string data_path(const std::string& directory) { return directory + "/data"; }
+
+}  // namespace
+
+Outcome StoreServer::format(io::Loop& loop, const std::string& directory,
+                            const StoreFormat& format) {
+  wal::FormatOptions wal_options;
+  wal_options.store = format.store;
+  wal_options.bytes = format.wal_bytes;
+  if (auto made = wal::Wal::format(loop, wal_path(directory), wal_options); !made) return made;
+  chunkstore::FormatOptions options;
+  options.store = format.store;
+  options.cluster = format.cluster;
+  options.bytes = format.data_bytes;
+  return chunkstore::ChunkStore::format(loop, data_path(directory), options);
+}
+
+Result<std::unique_ptr<StoreServer>> StoreServer::open(io::Loop& loop, base::BufferPool& pool,
+                                                       const std::string& directory,
+                                                       std::span<const std::byte> secret,
+                                                       const ServerOptions& options) {
+  auto store = chunkstore::ChunkStore::open(loop, pool, data_path(directory));
+  if (!store) return store.error();
+  auto wal = wal::Wal::open(loop, pool, wal_path(directory), (*store)->store_id(), options.wal);
+  if (!wal) return wal.error();
+  auto state = std::make_unique<State>(loop, pool, options);
+  state->secret.assign(secret.begin(), secret.end());
+  state->store = std::move(*store);
+  state->wal = std::move(*wal);
+  if (auto recovered = state->recover(); !recovered) return recovered.error();
+  return std::unique_ptr<StoreServer>(new StoreServer(std::move(state)));
+}
+
+StoreServer::StoreServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
+StoreServer::~StoreServer() = default;
+
+StoreServer::State::State(io::Loop& the_loop, base::BufferPool& the_pool,
+                          const ServerOptions& the_options)
+    : loop(the_loop), pool(the_pool), options(the_options) {
+  hook.owner = this;
+  hook.run = [](io::TurnHook* turn_hook) { static_cast<State*>(turn_hook->owner)->turn(); };
+  stop_timer.owner = this;
+  stop_timer.fire = [](io::Timer* timer) { static_cast<State*>(timer->owner)->check_stopped(); };
+}
+
+StoreServer::State::~State() {
+  for (auto& [client, session] : sessions) delete session;
+}
+
+Copyset& StoreServer::State::copyset_of(CopysetId id) {
+  auto& slot = copysets[id];
+  if (!slot) {
+    slot = std::make_unique<Copyset>(id, overlay_pool);
+    if (auto fences = recovered_fences.find(id); fences != recovered_fences.end()) {
+      base::Reader reader(fences->second);
+      (void)slot->fences.merge(reader);
+    }
+  }
+  return *slot;
+}
+
+// From the last checkpoint and the WAL behind it to running replicas.
+Outcome StoreServer::State::recover() {
+  identity.role = wire::PeerRole::kStore;
+  identity.id = store->store_id();
+  identity.incarnation = store->incarnation();
+  identity.secret = secret;
+  std::map<CopysetId, replica::GroupBlob> blobs;
+  uint64_t cut = 0;
+  for (const chunkstore::GroupBlob& blob : store->group_blobs()) {
+    base::Reader reader(blob.bytes);
+    if (reader.get<uint8_t>() != kBlobVersion) {
+      return Error{Code::kVersion,
+                   "checkpoint of store " + identity.id.text() + ": copyset " +
+                       std::to_string(blob.copyset) +
+                       " has a record of an unknown version; use the software that wrote it"};
+    }
+    if (blob.copyset == kStoreBlob) {
+      cut = reader.get<uint64_t>();
+      continue;
+    }
+    const auto own = reader.raw(reader.get<uint32_t>());
+    auto group = replica::decode_group_blob(own);
+    const auto fences = reader.raw(reader.left());
+    Fences check;
+    base::Reader fence_reader(fences);
+    if (!group || !check.merge(fence_reader) || !fence_reader.done()) {
+      return Error{Code::kCorrupt,
+                   "checkpoint of store " + identity.id.text() + ": the record of copyset " +
+                       std::to_string(blob.copyset) +
+                       " is malformed; replace the store and let it be filled again"};
+    }
+    blobs[blob.copyset] = *group;
+    checkpoint_applied[blob.copyset] = group->applied;
+    recovered_fences[blob.copyset].assign(fences.begin(), fences.end());
+    copyset_of(blob.copyset).applied = group->applied;
+  }
+  options.raft.fresh = identity.incarnation == 1;
+  replica = std::make_unique<replica::Replica>(loop, pool, *wal, *this, identity, options.raft);
+  sync_source = std::make_unique<SyncSource>(*this);
+  auto report = replica->recover(blobs, cut);
+  if (!report) return report.error();
+  if (report->anchor_blob.size() >= 8) {
+    base::Reader reader(report->anchor_blob);
+    const auto promised = reader.get<uint64_t>();
+    if (store->checkpoint_version() < promised) {  // R5: the WAL was released for a newer root
+      return Error{Code::kCorrupt, "checkpoint root of " + identity.id.text() + ": found version " +
+                                       std::to_string(store->checkpoint_version()) +
+                                       ", the WAL relies on version " + std::to_string(promised) +
+                                       "; replace the store and let it be filled again"};
+    }
+  }
+  recovery = std::move(*report);
+  for (const auto& [id, group] : replica->groups()) {
+    Copyset& copyset = copyset_of(id);
+    copyset.group = group;
+  }
+  recovered_fences.clear();
+  background = std::make_unique<Background>(*this);
+  base::log(base::LogLevel::kInfo, "store_recovered",
+            {{"store", identity.id.text()},
+             {"incarnation", identity.incarnation},
+             {"wal_appends", recovery.appends},
+             {"wal_records", recovery.records},
+             {"torn_tail", uint64_t{recovery.torn_tail}},
+             {"copysets", uint64_t{copysets.size()}}});
+  if (recovery.damaged) {
+    base::log(base::LogLevel::kError, "wal_damaged",
+              {{"store", identity.id.text()}, {"damage", recovery.damage}});
+  }
+  return {};
+}
+
+void StoreServer::State::recovered_local(CopysetId, const wal::RecoveredRecord&) {}
+
+std::vector<std::byte> StoreServer::State::encode_blob(Copyset& copyset, Index applied) {
+  replica::GroupBlob blob = replica->blob(*copyset.group, applied);
+  blob.commit = std::max(blob.commit, applied);
+  std::vector<std::byte> fences;
+  base::Writer fence_writer(fences);
+  copyset.fences.encode(fence_writer);
+  if (copyset.sync && copyset.sync->finishing()) copyset.sync->override_blob(blob, fences);
+  const auto group = replica::encode_group_blob(blob);
+  std::vector<std::byte> out;
+  base::Writer writer(out);
+  writer.put(kBlobVersion);
+  writer.put(static_cast<uint32_t>(group.size()));
+  writer.raw(group);
+  writer.raw(fences);
+  return out;
+}
+
+std::vector<chunkstore::GroupBlob> StoreServer::State::make_blobs(uint64_t cut) {
+  std::vector<chunkstore::GroupBlob> blobs;
+  chunkstore::GroupBlob& own = blobs.emplace_back();
+  own.copyset = kStoreBlob;
+  base::Writer writer(own.bytes);
+  writer.put(kBlobVersion);
+  writer.put(cut);
+  for (const auto& [id, group] : replica->groups()) {
+    Copyset& copyset = copyset_of(id);
+    blobs.push_back({id, encode_blob(copyset, copyset.applied)});
+  }
+  return blobs;
+}
+
+// ---- connections
+
+Result<io::Address> StoreServer::listen(const io::Address& address) {
+  auto bound = state_->loop.listen(address, state_.get());
+  state_->listening = bound.ok();
+  return bound;
+}
+
+void StoreServer::State::accepted(io::Stream* stream) {
+  if (stopping || unauthenticated >= options.unauthenticated_max) return stream->close();
+  wire::ConnectionHandler handler;
+  handler.owner = this;
+  handler.opened = [](void* owner, wire::Connection* c) {
+    return static_cast<State*>(owner)->opened(c);
+  };
+  handler.frame = [](void* owner, wire::Connection* c, wire::Frame& f) {
+    static_cast<State*>(owner)->frame(c, f);
+  };
+  handler.closed = [](void* owner, wire::Connection* c, Code code, int error) {
+    static_cast<State*>(owner)->closed(c, code, error);
+  };
+  ++unauthenticated;
+  connections.insert(wire::Connection::accept(loop, pool, stream, identity, handler));
+}
+
+bool StoreServer::State::opened(wire::Connection* connection) {
+  --unauthenticated;
+  if (stopping || out_of_service) return false;
+  switch (connection->peer_role()) {
+    case wire::PeerRole::kStore:
+      return replica->peer_accepted(connection);
+    case wire::PeerRole::kClient:
+      return open_session(connection);
+    default:
+      connection->refuse(Code::kInvalid, "a chunkserver talks to stores and volume clients only");
+      return false;
+  }
+}
+
+void StoreServer::State::frame(wire::Connection* connection, wire::Frame& frame) {
+  if (connection->peer_role() == wire::PeerRole::kStore)
+    return replica->peer_frame(connection, frame);
+  Session* session = static_cast<Session*>(connection->user);
+  if (!session) return;
+  switch (frame.type) {
+    case wire::FrameType::kRead:
+    case wire::FrameType::kWrite:
+    case wire::FrameType::kZero:
+    case wire::FrameType::kBlockStatus:
+    case wire::FrameType::kProbe:
+      return request_frame(*session, frame);
+    default:
+      connection->refuse(Code::kInvalid, "unknown request type");
+  }
+}
+
+void StoreServer::State::closed(wire::Connection* connection, Code code, int error) {
+  connections.erase(connection);
+  if (!connection->was_open()) --unauthenticated;
+  if (connection->peer_role() == wire::PeerRole::kStore) {
+    if (connection->user) replica->peer_closed(connection, code, error);
+  } else if (Session* session = static_cast<Session*>(connection->user)) {
+    close_session(session);
+  }
+  if (stopping) check_stopped();
+}
+
+// ---- control
+
+void StoreServer::start() {
+  State& state = *state_;
+  state.loop.add_turn_hook(&state.hook);
+  state.replica->start();
+  state.background->start();
+}
+
+void StoreServer::State::turn() {
+  if (!parked_copysets.empty()) unpark();
+}
+
+void StoreServer::stop(std::function<void()> stopped) {
+  State& state = *state_;
+  state.stopping = true;
+  state.stopped = std::move(stopped);
+  if (state.listening) state.loop.close_listener(&state);
+  state.listening = false;
+  state.unpark();
+  state.background->stop();
+  for (wire::Connection* connection :
+       std::vector<wire::Connection*>(state.connections.begin(), state.connections.end())) {
+    connection->close();
+  }
+  state.replica->stop();
+  state.loop.arm(&state.stop_timer, state.loop.now_ns());
+}
+
+// Nothing of ours may be in flight any more when the owner destroys us.
+void StoreServer::State::check_stopped() {
+  if (!stopped) return;
+  const bool busy =
+      requests_with_io() || !background->idle() || !connections.empty() || !replica->idle();
+  if (busy) {
+    loop.arm(&stop_timer, loop.now_ns() + 5'000'000);
+    return;
+  }
+  loop.disarm(&stop_timer);
+  loop.remove_turn_hook(&hook);
+  auto done = std::move(stopped);
+  stopped = nullptr;
+  done();
+}
+
+bool StoreServer::State::requests_with_io() const {
+  return std::any_of(all_requests.begin(), all_requests.end(),
+                     [](const auto& request) { return request->pieces_left != 0; });
+}
+
+void StoreServer::on_failure(std::function<void(Code, std::string)> failed) {
+  state_->failure = std::move(failed);
+}
+const StoreId& StoreServer::store_id() const { return state_->identity.id; }
+Incarnation StoreServer::incarnation() const { return state_->identity.incarnation; }
+replica::Replica& StoreServer::replica() { return *state_->replica; }
+void StoreServer::set_peer(const StoreId& store, const io::Address& address) {
+  state_->replica->set_peer(store, address);
+}
+void StoreServer::form(const replica::Genesis& genesis, std::function<void(Code)> done) {
+  state_->replica->form_group(genesis, std::move(done));
+}
+
+void StoreServer::State::propose_control(Copyset& copyset, std::span<const std::byte> head,
+                                         Proposal* proposal) {
+  if (!copyset.group || !copyset.group->is_leader())
+    return proposal->finished(proposal, Code::kNotLeader);
+  replica::EntryRef entry = replica->take_entry();
+  entry->head.assign(head.begin(), head.end());
+  entry->context = proposal;
+  const Code code = replica->propose(*copyset.group, entry);
+  if (code == Code::kOk) return;
+  entry->context = nullptr;
+  proposal->finished(proposal, code);
+}
+
+namespace {
+
+// One control command in many copysets at once.
+struct ControlCall {
+  FenceResult result;
+  size_t left = 0;
+  std::function<void(FenceResult)> done;
+};
+struct ControlProposal : Proposal {
+  std::shared_ptr<ControlCall> call;
+  CopysetId copyset = 0;
+};
+
+void control_finished(Proposal* proposal, Code code) {
+  std::unique_ptr<ControlProposal> mine(static_cast<ControlProposal*>(proposal));
+  (code == Code::kOk ? mine->call->result.applied : mine->call->result.not_leader)
+      .push_back(mine->copyset);
+  if (--mine->call->left == 0) mine->call->done(std::move(mine->call->result));
+}
+
+void propose_everywhere(StoreServer::State& state, const std::vector<CopysetId>& copysets,
+                        std::span<const std::byte> head, std::function<void(FenceResult)> done) {
+  auto call = std::make_shared<ControlCall>();
+  call->left = copysets.size() + 1;
+  call->done = std::move(done);
+  for (CopysetId id : copysets) {
+    auto* proposal = new ControlProposal;
+    proposal->finished = control_finished;
+    proposal->call = call;
+    proposal->copyset = id;
+    auto it = state.copysets.find(id);
+    if (it == state.copysets.end()) {
+      proposal->finished(proposal, Code::kNoCopyset);
+    } else {
+      state.propose_control(*it->second, head, proposal);
+    }
+  }
+  if (--call->left == 0) call->done(std::move(call->result));
+}
+
+}  // namespace
+
+void StoreServer::fence(VolumeId volume, Epoch floor, Epoch ceiling,
+                        const std::vector<Epoch>& revoked, const std::vector<CopysetId>& copysets,
+                        std::function<void(FenceResult)> done) {
+  FenceCommand command;
+  command.volume = volume;
+  command.floor = floor;
+  command.ceiling = ceiling;
+  command.revoked = static_cast<uint32_t>(revoked.size());
+  std::vector<std::byte> head;
+  base::Writer writer(head);
+  writer.put(command);
+  for (Epoch epoch : revoked) writer.put(epoch);
+  if (head.size() > wal::kHeadBytesMax) return done({{}, copysets});
+  propose_everywhere(*state_, copysets, head, std::move(done));
+}
+
+void StoreServer::delete_volume(VolumeId volume, const std::vector<CopysetId>& copysets,
+                                std::function<void(FenceResult)> done) {
+  FenceCommand command;
+  command.type = CommandType::kDeleteVolume;
+  command.volume = volume;
+  command.floor = command.ceiling = kEpochInfinity;
+  propose_everywhere(*state_, copysets, std::as_bytes(std::span(&command, 1)), std::move(done));
+}
+
+Code StoreServer::transfer(CopysetId copyset, const StoreId& to) {
+  replica::ReplicaGroup* group = state_->replica->find(copyset);
+  return group ? group->raft().transfer_to(to, state_->loop.now_ns()) : Code::kNoCopyset;
+}
+
+void StoreServer::checkpoint_now(std::function<void(Code)> done) {
+  state_->background->run_now(std::move(done));
+}
+
+uint64_t StoreServer::mapped_blocks(VolumeId volume) const {
+  uint64_t blocks = 0;
+  for (const auto& [id, copyset] : state_->copysets)
+    blocks += state_->store->mapped_blocks(id, volume);
+  return blocks;
+}
+
+ServerStatus StoreServer::status(bool with_copysets) const {
+  const State& state = *state_;
+  ServerStatus out;
+  out.store = state.identity.id;
+  out.cluster = state.store->cluster_id();
+  out.incarnation = state.identity.incarnation;
+  const chunkstore::Usage usage = state.store->usage();
+  out.blocks_total = usage.blocks_total;
+  out.blocks_free = usage.blocks_free;
+  out.blocks_reserved = usage.blocks_reserved;
+  out.blocks_pending_free = usage.blocks_pending_free;
+  out.pages_total = usage.pages_total;
+  out.pages_free = usage.pages_free;
+  out.wal_capacity_bytes = state.wal->capacity_bytes();
+  out.wal_used_bytes = state.wal->used_bytes();
+  out.wal_torn_tail = state.recovery.torn_tail;
+  out.wal_damaged = state.recovery.damaged;
+  out.sessions = static_cast<uint32_t>(state.sessions.size());
+  out.counters = state.counters;
+  out.counters.wal_appends = state.replica->appends();
+  out.peers = state.replica->peers();
+  if (!with_copysets) return out;
+  for (const auto& [id, group] : state.replica->groups()) {
+    raft::Group& raft = group->raft();
+    CopysetStatus status;
+    status.copyset = id;
+    status.role = raft.role();
+    status.term = raft.term();
+    status.leader = raft.leader();
+    status.preferred = raft.config().preferred;
+    status.first = raft.first_index();
+    status.last = raft.last_index();
+    status.commit = raft.commit();
+    status.applied = raft.applied();
+    status.damaged = raft.damaged();
+    status.syncing = raft.syncing();
+    status.members.assign(raft.config().members.begin(),
+                          raft.config().members.begin() + raft.config().count);
+    if (group->is_leader()) status.progress = raft.progress();
+    out.copysets.push_back(std::move(status));
+  }
+  return out;
+}
+
+void StoreServer::visit_sectors(
+    CopysetId id, const std::function<void(const ChunkKey&, uint32_t, SectorView)>& visit) const {
+  auto it = state_->copysets.find(id);
+  if (it == state_->copysets.end()) return;
+  const Copyset& copyset = *it->second;
+  std::set<ChunkKey> chunks;
+  chunkstore::PageId at{id, {0, 0}, 255};
+  while (auto next = state_->store->next_page(id, at)) {
+    at = *next;
+    chunks.insert(at.chunk);
+  }
+  copyset.overlay.visit_blocks([&](const ChunkKey& chunk, uint32_t) { chunks.insert(chunk); });
+  for (const ChunkKey& chunk : chunks) {
+    for (uint32_t sector = 0; sector < kSectorsPerChunk; ++sector) {
+      const OverlaySector found = copyset.overlay.find(chunk, sector);
+      SectorView view;
+      if (found.present) {
+        view.written = !found.zero;
+        view.crc = found.crc;
+      } else {
+        const auto block =
+            state_->store->block_state(id, chunk, static_cast<uint16_t>(sector / kSectorsPerBlock));
+        view.written = block.physical && (block.written >> (sector % kSectorsPerBlock) & 1);
+        view.crc = view.written ? block.crc[sector % kSectorsPerBlock] : 0;
+      }
+      if (view.written) visit(chunk, sector, view);
+    }
+  }
+}
+
+}  // namespace curve::copyset

@@ -1,0 +1,210 @@
+// Private state of StoreServer, shared by its source files. See store_server.h for the rules.
+#pragma once
+
+#include <array>
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "native/chunkstore/chunkstore.h"
+#include "native/copyset/commands.h"
+#include "native/copyset/fences.h"
+#include "native/copyset/overlay.h"
+#include "native/copyset/store_server.h"
+#include "native/wire/connection.h"
+
+namespace curve::copyset {
+
+struct Copyset;
+struct Session;
+struct Request;
+class Background;
+class SyncSource;
+class SyncTarget;
+
+// What hangs on a log entry of the leader until it is applied or dropped.
+struct Proposal {
+  void (*finished)(Proposal* proposal, Code code) = nullptr;
+};
+
+struct BlockKey {
+  ChunkKey chunk;
+  uint32_t block = 0;
+  bool operator==(const BlockKey&) const = default;
+};
+struct BlockKeyHash {
+  size_t operator()(const BlockKey& k) const {
+    return mix64(std::hash<ChunkKey>{}(k.chunk) + k.block);
+  }
+};
+
+// One replica's state machine.
+struct Copyset {
+  CopysetId id = 0;
+  replica::ReplicaGroup* group = nullptr;
+  Overlay overlay;
+  Fences fences;
+  std::vector<VolumeId> dropped_volumes;  // deleted since the last freeze: the background step
+                                          // gives their blocks back
+  // R8: blocks that applied or appended writes will need and that are not mapped yet.
+  std::unordered_set<BlockKey, BlockKeyHash> reserved_blocks;
+  std::unordered_set<BlockKey, BlockKeyHash> reserved_pages;  // block: page number
+  // R14: chunks with a merge under way; further writes to them wait, in order.
+  std::unordered_map<ChunkKey, std::deque<Request*>> merging;
+  std::vector<Request*> parked;  // reads that wait for the lease (R9)
+  Index applied = 0;
+  std::unique_ptr<SyncTarget> sync;  // being filled (R10)
+
+  Copyset(CopysetId copyset, OverlayPool& pool);
+  ~Copyset();
+};
+
+// A client connection. Invariant (R13): at most one per client identity; what it has not yet
+// proposed dies with it.
+struct Session : base::ListHook {
+  StoreServer::State* server = nullptr;
+  wire::Connection* connection = nullptr;
+  StoreId client;
+  uint64_t counter = 0;
+  base::List<Request> requests;  // not yet answered
+  uint64_t inflight_bytes = 0;
+  bool paused = false;
+};
+
+// Part of a read: from the store or from the WAL.
+struct ReadPiece {
+  Request* request = nullptr;
+  uint32_t first = 0, sectors = 0;  // within the request
+  bool from_wal = false;
+  chunkstore::ReadOp store_op;
+  wal::ReadOp wal_op;
+};
+
+// One request of a client, pooled.
+struct Request : base::ListHook, Proposal {
+  StoreServer::State* server = nullptr;
+  Session* session = nullptr;  // null: the client is gone
+  Copyset* copyset = nullptr;
+  wire::FrameType type{};
+  uint64_t tag = 0;
+  wire::RequestBody body;
+  base::Buffer buffer;         // read: result; write: payload as received
+  std::vector<uint32_t> crcs;  // read: per sector; write: per piece as received
+  replica::EntryRef entry;     // write under way
+  uint32_t pieces_left = 0;
+  Term term = 0;  // the leadership it was accepted in
+  Code code = Code::kOk;
+  bool parked = false;
+  bool merging = false;  // R14: holds the chunk's lock
+  bool proposed = false;
+  std::array<bool, 2> merge_need{};  // first and last sector must be read before
+  base::Buffer merge_buffer;         // their old content, one sector each
+  StoreId peer;                      // kSyncRequest: who is filled
+  uint16_t written = 0;              // kSyncRequest: sectors of the block
+};
+
+struct StoreServer::State final : replica::StateMachine, io::Listener {
+  State(io::Loop& loop, base::BufferPool& pool, const ServerOptions& options);
+  ~State() override;
+
+  io::Loop& loop;
+  base::BufferPool& pool;
+  ServerOptions options;
+  std::vector<std::byte> secret;
+  wire::Identity identity;
+  std::unique_ptr<chunkstore::ChunkStore> store;
+  std::unique_ptr<wal::Wal> wal;
+  OverlayPool overlay_pool;
+  std::unordered_map<CopysetId, std::unique_ptr<Copyset>> copysets;
+  std::unique_ptr<replica::Replica> replica;
+  std::unique_ptr<Background> background;
+  std::unique_ptr<SyncSource> sync_source;
+  std::map<StoreId, Session*> sessions;     // by client
+  std::set<wire::Connection*> connections;  // all accepted ones
+  uint32_t unauthenticated = 0;
+  std::vector<Copyset*> parked_copysets;
+  std::vector<std::unique_ptr<Request>> all_requests;
+  std::vector<Request*> free_requests;
+  std::vector<std::unique_ptr<ReadPiece>> all_pieces;
+  std::vector<ReadPiece*> free_pieces;
+  std::map<CopysetId, Index> checkpoint_applied;  // of the last durable checkpoint
+  std::map<CopysetId, std::vector<std::byte>> recovered_fences;
+  wal::RecoveryReport recovery;
+  ServerCounters counters;
+  uint64_t requests_open = 0;
+  bool listening = false, stopping = false, out_of_service = false;
+  std::function<void()> stopped;
+  std::function<void(Code, std::string)> failure;
+  io::TurnHook hook;
+  io::Timer stop_timer;
+
+  // server.cc
+  Outcome recover();
+  Copyset& copyset_of(CopysetId id);
+  void accepted(io::Stream* stream) override;
+  bool opened(wire::Connection* connection);
+  void frame(wire::Connection* connection, wire::Frame& frame);
+  void closed(wire::Connection* connection, Code code, int error);
+  void check_stopped();
+  bool requests_with_io() const;
+  void turn();
+  uint64_t wal_position(uint32_t low) const;  // from the low 32 bits of a sector number
+  std::vector<chunkstore::GroupBlob> make_blobs(uint64_t cut);
+  std::vector<std::byte> encode_blob(Copyset& copyset, Index applied);
+  void propose_control(Copyset& copyset, std::span<const std::byte> head, Proposal* proposal);
+
+  // session.cc
+  bool open_session(wire::Connection* connection);
+  void close_session(Session* session);
+  void request_frame(Session& session, wire::Frame& frame);
+  void dispatch(Request* request);
+  void answer(Request* request, Code code);
+  void answer_leader_hint(Request* request, Code code);
+  Request* take_request();
+  void release(Request* request);
+  Code check_leader(Request* request);
+  void start_write(Request* request);
+  void propose_range(Request* request);
+  void start_merge(Request* request);
+  void merge_step(Request* request);
+  void end_merge(Request* request);
+  bool newest_appended(Copyset& copyset, const ChunkKey& chunk, uint32_t sector, std::byte* into);
+  // R8
+  bool reserve(Copyset& copyset, const ChunkKey& chunk, uint32_t first_sector, uint32_t sectors);
+  void unreserve(Copyset& copyset, const ChunkKey& chunk, uint32_t block);
+
+  // read.cc
+  void start_read(Request* request);
+  void park(Request* request);
+  void unpark();
+  // Reads sectors of the applied state into `into`; request->pieces_left counts; crcs[i] per
+  // sector. False: malformed place.
+  void read_sectors(Request* request, const ChunkKey& chunk, uint32_t first_sector,
+                    uint32_t sectors, std::byte* into);
+  void piece_done(ReadPiece* piece, int32_t result);
+  void finish_read(Request* request);
+  void block_status(Request* request);
+  ReadPiece* take_piece();
+  bool sector_written(Copyset& copyset, const ChunkKey& chunk, uint32_t sector) const;
+
+  // apply.cc (StateMachine)
+  void apply(replica::ReplicaGroup& group, std::span<const replica::EntryRef> entries) override;
+  Code apply_one(Copyset& copyset, const replica::Entry& entry);
+  bool admit(replica::ReplicaGroup& group, std::span<const std::byte> head) override;
+  void dropped(replica::ReplicaGroup& group, replica::Entry& entry) override;
+  void role_changed(replica::ReplicaGroup& group) override;
+  void moved(replica::ReplicaGroup& group, replica::Entry& entry,
+             uint64_t old_payload_position) override;
+  void recovered_local(CopysetId group, const wal::RecoveredRecord& record) override;
+  void failed(Code code) override;
+  // sync.cc
+  void sync_offered(replica::ReplicaGroup& group, const StoreId& leader, Index index) override;
+  void peer_frame(const StoreId& peer, wire::Connection* connection, wire::Frame& frame) override;
+  void peer_closed(const StoreId& peer) override;
+};
+
+}  // namespace curve::copyset

@@ -1,0 +1,407 @@
+// Clients: admission of connections (R13), checks of requests, writes, merging of parts of a sector
+// (R14), space (R8).
+#include <algorithm>
+#include <cstring>
+
+#include "native/base/bytes.h"
+#include "native/base/crc32c.h"
+#include "native/base/log.h"
+#include "native/base/mutant.h"
+#include "native/copyset/server_state.h"
+
+namespace curve::copyset {
+
+namespace {
+
+template <class T>
+std::span<const std::byte> bytes_of(const T& value) {
+  return {reinterpret_cast<const std::byte*>(&value), sizeof(T)};
+}
+
+uint32_t first_sector(const wire::RequestBody& body) { return body.offset_bytes / kSectorBytes; }
+uint32_t sector_count(const wire::RequestBody& body) {
+  return (body.offset_bytes + body.bytes + kSectorBytes - 1) / kSectorBytes - first_sector(body);
+}
+
+}  // namespace
+
+// R13: a client has one connection. The old one is shut, and what was read from it but not proposed
+// is forgotten, before the new one is admitted.
+bool StoreServer::State::open_session(wire::Connection* connection) {
+  auto it = sessions.find(connection->peer_id());
+  if (it != sessions.end()) {
+    Session* old = it->second;
+    if (old->counter >= connection->peer_counter()) {
+      connection->refuse(Code::kWrongTerm, "a newer connection of this client is open");
+      return false;
+    }
+    wire::Connection* shut = old->connection;
+    if (!CURVE_MUTANT("admit_before_shutting_old")) {
+      close_session(old);
+      shut->user = nullptr;
+      shut->close();
+    }
+  }
+  auto* session = new Session;
+  session->server = this;
+  session->connection = connection;
+  session->client = connection->peer_id();
+  session->counter = connection->peer_counter();
+  connection->user = session;
+  sessions[session->client] = session;
+  return true;
+}
+
+void StoreServer::State::close_session(Session* session) {
+  auto it = sessions.find(session->client);
+  if (it != sessions.end() && it->second == session) sessions.erase(it);
+  while (Request* request = session->requests.pop_front()) {
+    request->session = nullptr;
+    // Proposed ones are in the log and take their course; reads and waiting ones end where they
+    // next wake up.
+    if (request->parked) {
+      std::erase(request->copyset->parked, request);
+      release(request);
+    }
+  }
+  delete session;
+}
+
+Request* StoreServer::State::take_request() {
+  if (free_requests.empty()) {
+    all_requests.push_back(std::make_unique<Request>());
+    all_requests.back()->server = this;
+    all_requests.back()->finished = [](Proposal* proposal, Code code) {
+      Request* request = static_cast<Request*>(proposal);
+      request->server->answer(request, code);
+    };
+    free_requests.push_back(all_requests.back().get());
+  }
+  Request* request = free_requests.back();
+  free_requests.pop_back();
+  ++requests_open;
+  return request;
+}
+
+void StoreServer::State::release(Request* request) {
+  request->unlink();
+  request->session = nullptr;
+  request->copyset = nullptr;
+  request->buffer = {};
+  request->merge_buffer = {};
+  request->crcs.clear();
+  request->entry = {};
+  request->parked = request->merging = request->proposed = false;
+  request->code = Code::kOk;
+  request->pieces_left = 0;
+  free_requests.push_back(request);
+  --requests_open;
+  if (stopping) check_stopped();
+}
+
+void StoreServer::State::request_frame(Session& session, wire::Frame& frame) {
+  base::Reader reader(frame.body);
+  const auto body = reader.get<wire::RequestBody>();
+  const auto crcs = reader.raw(reader.left());
+  const bool write = frame.type == wire::FrameType::kWrite;
+  const bool in_chunk =
+      body.offset_bytes <= kChunkBytes && body.bytes <= kChunkBytes - body.offset_bytes;
+  const bool probe = frame.type == wire::FrameType::kProbe;
+  bool good = reader.ok() && crcs.size() % 4 == 0 && (probe || (in_chunk && body.bytes != 0));
+  if (write) {
+    good = good && body.offset_bytes % 512 == 0 && body.bytes % 512 == 0 &&
+           body.bytes <= kIoBytesMax && frame.payload.size() == body.bytes &&
+           crcs.size() / 4 == sector_count(body);
+  } else if (!probe) {
+    const bool small = frame.type != wire::FrameType::kRead || body.bytes <= kIoBytesMax;
+    good = good && body.offset_bytes % kSectorBytes == 0 && body.bytes % kSectorBytes == 0 &&
+           crcs.empty() && small;
+  }
+  Request* request = take_request();
+  request->session = &session;
+  session.requests.push_back(request);
+  request->type = frame.type;
+  request->tag = frame.tag;
+  request->body = body;
+  if (write && good) {
+    request->crcs.resize(crcs.size() / 4);
+    std::memcpy(request->crcs.data(), crcs.data(), crcs.size());
+    request->buffer = std::move(frame.payload);
+  }
+  session.inflight_bytes += body.bytes;
+  if (!session.paused && session.inflight_bytes > options.session_bytes_max) {
+    session.paused = true;
+    session.connection->pause();
+  }
+  if (!good) return answer(request, Code::kInvalid);
+  auto it = copysets.find(body.copyset);
+  if (it == copysets.end() || !it->second->group) return answer(request, Code::kNoCopyset);
+  request->copyset = it->second.get();
+  dispatch(request);
+}
+
+Code StoreServer::State::check_leader(Request* request) {
+  replica::ReplicaGroup& group = *request->copyset->group;
+  if (stopping || out_of_service) return Code::kShuttingDown;
+  if (!group.is_leader()) return Code::kNotLeader;
+  request->term = group.raft().term();
+  if (request->body.term && request->body.term != request->term) return Code::kWrongTerm;
+  return Code::kOk;
+}
+
+void StoreServer::State::dispatch(Request* request) {
+  Code code = check_leader(request);
+  if (code != Code::kOk || request->type == wire::FrameType::kProbe) return answer(request, code);
+  code = request->copyset->fences.check(request->body.volume,
+                                        request->body.epoch);  // R12, at acceptance
+  if (code == Code::kNoVolume && !request->copyset->group->raft().lease_valid(loop.now_ns())) {
+    return park(request);  // a new leader has not applied what it has: the fence may be in there
+  }
+  if (code != Code::kOk) return answer(request, code);
+  switch (request->type) {
+    case wire::FrameType::kRead:
+    case wire::FrameType::kBlockStatus:
+      return start_read(request);
+    default:
+      // R13: a write or discard carries the term it is meant for.
+      if (!request->body.term && !CURVE_MUTANT("accept_any_term"))
+        return answer(request, Code::kWrongTerm);
+      return start_write(request);
+  }
+}
+
+void StoreServer::State::answer(Request* request, Code code) {
+  if (request->merging) end_merge(request);
+  Session* session = request->session;
+  if (session) {
+    wire::ReplyBody reply;
+    reply.code = static_cast<uint16_t>(code);
+    if (request->copyset && request->copyset->group) {
+      raft::Group& raft = request->copyset->group->raft();
+      reply.term = raft.term();
+      reply.leader = raft.leader();
+    }
+    if (code != Code::kOk) ++counters.refused;
+    const bool data = code == Code::kOk && request->type == wire::FrameType::kRead;
+    const bool bits = code == Code::kOk && request->type == wire::FrameType::kBlockStatus;
+    if (data) {
+      session->connection->send(wire::FrameType::kReply, request->tag, bytes_of(reply),
+                                std::as_bytes(std::span(request->crcs)), request->buffer, 0,
+                                request->body.bytes);
+    } else if (bits) {
+      session->connection->send(wire::FrameType::kReply, request->tag, bytes_of(reply),
+                                request->buffer.bytes());
+    } else {
+      session->connection->send(wire::FrameType::kReply, request->tag, bytes_of(reply));
+    }
+    session->inflight_bytes -= request->body.bytes;
+    if (session->paused && session->inflight_bytes < options.session_bytes_max / 2) {
+      session->paused = false;
+      session->connection->resume();
+    }
+  }
+  release(request);
+}
+
+// Full sectors go to the log as they are; the rest is merged first. One chunk's merge holds up
+// later writes to that chunk, in order, so that each merge sees the newest appended value (R14).
+void StoreServer::State::start_write(Request* request) {
+  Copyset& copyset = *request->copyset;
+  const wire::RequestBody& body = request->body;
+  if (body.flags & ~wire::kFlagMayUnmap) return answer(request, Code::kInvalid);
+  const bool write = request->type == wire::FrameType::kWrite;
+  if (write) {
+    const uint32_t end = body.offset_bytes + body.bytes;
+    uint32_t at = body.offset_bytes;
+    for (uint32_t crc : request->crcs) {
+      const uint32_t next = std::min(end, (at / kSectorBytes + 1) * kSectorBytes);
+      if (base::crc32c(request->buffer.bytes().subspan(at - body.offset_bytes, next - at)) != crc) {
+        return answer(request, Code::kBadChecksum);
+      }
+      at = next;
+    }
+  }
+  auto waiting = copyset.merging.find({body.volume, body.chunk});
+  if (waiting != copyset.merging.end()) {
+    waiting->second.push_back(request);
+    return;
+  }
+  const bool partial = write && (body.offset_bytes % kSectorBytes || body.bytes % kSectorBytes);
+  if (partial) return start_merge(request);
+  propose_range(request);
+}
+
+void StoreServer::State::propose_range(Request* request) {
+  Copyset& copyset = *request->copyset;
+  const wire::RequestBody& body = request->body;
+  RangeCommand command;
+  command.type =
+      request->type == wire::FrameType::kWrite ? CommandType::kWrite : CommandType::kZero;
+  command.volume = body.volume;
+  command.epoch = body.epoch;
+  command.chunk = body.chunk;
+  command.first_sector = first_sector(body);
+  command.sectors = sector_count(body);
+  const bool write = command.type == CommandType::kWrite;
+  // R8: decided here, before the log.
+  if (write &&
+      !reserve(copyset, {body.volume, body.chunk}, command.first_sector, command.sectors)) {
+    return answer(request, Code::kNoSpace);
+  }
+  replica::EntryRef entry = replica->take_entry();
+  const auto head = bytes_of(command);
+  entry->head.assign(head.begin(), head.end());
+  if (write) {
+    entry->sector_crcs = request->crcs;
+    entry->payload = std::move(request->buffer);
+  }
+  entry->context = static_cast<Proposal*>(request);
+  const Code code = replica->propose(*copyset.group, entry);
+  if (code != Code::kOk) {
+    entry->context = nullptr;
+    return answer(request, code);
+  }
+  request->proposed = true;
+  write ? ++counters.writes : ++counters.zeroes;
+  counters.written_bytes += write ? body.bytes : 0;
+  if (request->merging) end_merge(request);
+}
+
+// The value of a sector among entries appended but not applied. False: not among them.
+bool StoreServer::State::newest_appended(Copyset& copyset, const ChunkKey& chunk, uint32_t sector,
+                                         std::byte* into) {
+  raft::Group& raft = copyset.group->raft();
+  for (Index index = raft.last_index(); index > copyset.applied; --index) {
+    replica::Entry* entry = replica->entry_at(*copyset.group, index);
+    if (!entry || entry->type != raft::EntryType::kData) continue;
+    const auto type = command_type(entry->head);
+    if (type != CommandType::kWrite && type != CommandType::kZero) continue;
+    const auto range = decode_range(entry->head);
+    if (!range || ChunkKey{range->volume, range->chunk} != chunk || sector < range->first_sector ||
+        sector >= range->first_sector + range->sectors) {
+      continue;
+    }
+    if (copyset.fences.check(range->volume, range->epoch) != Code::kOk) continue;
+    if (type == CommandType::kZero) {
+      std::memset(into, 0, kSectorBytes);
+    } else {
+      std::memcpy(into, entry->payload.data() + (sector - range->first_sector) * kSectorBytes,
+                  kSectorBytes);
+    }
+    return true;
+  }
+  return false;
+}
+
+void StoreServer::State::start_merge(Request* request) {
+  Copyset& copyset = *request->copyset;
+  const wire::RequestBody& body = request->body;
+  // Entries of earlier terms may have their payload only in the WAL: they are all applied once the
+  // lease holds.
+  if (!copyset.group->raft().lease_valid(loop.now_ns())) return park(request);
+  ++counters.merges;
+  request->merging = true;
+  if (!CURVE_MUTANT("merge_without_lock")) copyset.merging[{body.volume, body.chunk}];
+  request->merge_buffer = pool.take(2 * kSectorBytes);
+  const ChunkKey chunk{body.volume, body.chunk};
+  const uint32_t first = first_sector(body), count = sector_count(body);
+  const bool head = body.offset_bytes % kSectorBytes != 0;
+  const bool tail = (body.offset_bytes + body.bytes) % kSectorBytes != 0;
+  request->merge_need = {head || (count == 1 && tail), tail && count > 1};
+  request->pieces_left = 1;
+  request->code = Code::kOk;
+  std::vector<uint32_t> write_crcs;
+  write_crcs.swap(request->crcs);
+  request->crcs.resize(2);
+  for (int edge = 0; edge < 2; ++edge) {
+    if (!request->merge_need[edge]) continue;
+    std::byte* into = request->merge_buffer.data() + edge * kSectorBytes;
+    const uint32_t sector = edge == 0 ? first : first + count - 1;
+    if (newest_appended(copyset, chunk, sector, into)) {
+      request->crcs[edge] = base::crc32c({into, kSectorBytes});
+    } else {
+      read_sectors(request, chunk, sector, 1, into);
+    }
+  }
+  if (--request->pieces_left == 0) merge_step(request);
+}
+
+// The old content is there: the request becomes a write of whole sectors.
+void StoreServer::State::merge_step(Request* request) {
+  const wire::RequestBody& body = request->body;
+  if (request->code != Code::kOk) return answer(request, request->code);
+  Code code = check_leader(request);
+  if (code == Code::kOk) code = request->copyset->fences.check(body.volume, body.epoch);
+  if (code == Code::kOk && !request->session)
+    code = Code::kCancelled;  // R13: not yet proposed, its connection is gone
+  if (code != Code::kOk) return answer(request, code);
+  const uint32_t count = sector_count(body);
+  base::Buffer whole = pool.take(count * static_cast<size_t>(kSectorBytes));
+  for (int edge = 0; edge < 2; ++edge) {
+    if (!request->merge_need[edge]) continue;
+    const uint32_t at = edge == 0 ? 0 : count - 1;
+    std::memcpy(whole.data() + at * static_cast<size_t>(kSectorBytes),
+                request->merge_buffer.data() + edge * kSectorBytes, kSectorBytes);
+  }
+  std::memcpy(whole.data() + body.offset_bytes % kSectorBytes, request->buffer.data(), body.bytes);
+  request->crcs.resize(count);
+  for (uint32_t i = 0; i < count; ++i) {
+    request->crcs[i] =
+        base::crc32c(whole.bytes().subspan(i * static_cast<size_t>(kSectorBytes), kSectorBytes));
+  }
+  request->buffer = std::move(whole);
+  request->merge_buffer = {};
+  propose_range(request);
+}
+
+// Lets the writes that waited for the chunk go on, in order.
+void StoreServer::State::end_merge(Request* request) {
+  request->merging = false;
+  Copyset& copyset = *request->copyset;
+  auto it = copyset.merging.find({request->body.volume, request->body.chunk});
+  if (it == copyset.merging.end()) return;
+  std::deque<Request*> queue = std::move(it->second);
+  copyset.merging.erase(it);
+  while (!queue.empty()) {
+    Request* next = queue.front();
+    queue.pop_front();
+    if (!next->session) {  // R13
+      release(next);
+    } else {
+      dispatch(next);
+    }
+    auto again = copyset.merging.find({request->body.volume, request->body.chunk});
+    if (again != copyset.merging.end()) {  // the next one merges, too: the rest waits behind it
+      again->second.insert(again->second.end(), queue.begin(), queue.end());
+      return;
+    }
+  }
+}
+
+bool StoreServer::State::reserve(Copyset& copyset, const ChunkKey& chunk, uint32_t first,
+                                 uint32_t sectors) {
+  const uint32_t last_block = (first + sectors - 1) / kSectorsPerBlock;
+  for (uint32_t block = first / kSectorsPerBlock; block <= last_block; ++block) {
+    if (store->is_mapped(copyset.id, chunk, static_cast<uint16_t>(block))) continue;
+    const BlockKey key{chunk, block};
+    if (copyset.reserved_blocks.contains(key)) continue;
+    const uint32_t page = block / chunkstore::kBlocksPerPage;
+    const BlockKey page_key{chunk, page};
+    const bool new_page = !copyset.reserved_pages.contains(page_key) &&
+                          !store->has_page({copyset.id, chunk, static_cast<uint8_t>(page)});
+    if (!store->reserve(1, new_page ? 1 : 0)) return false;
+    copyset.reserved_blocks.insert(key);
+    if (new_page) copyset.reserved_pages.insert(page_key);
+  }
+  return true;
+}
+
+// The background step has put the block in its place (or found nothing to put): it is mapped now or
+// needs nothing.
+void StoreServer::State::unreserve(Copyset& copyset, const ChunkKey& chunk, uint32_t block) {
+  if (copyset.reserved_blocks.erase({chunk, block}) == 0) return;
+  const bool page = copyset.reserved_pages.erase({chunk, block / chunkstore::kBlocksPerPage}) != 0;
+  store->unreserve(1, page ? 1 : 0);
+}
+
+}  // namespace curve::copyset

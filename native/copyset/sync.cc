@@ -1,0 +1,495 @@
+#include "native/copyset/sync.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "native/base/bytes.h"
+#include "native/base/crc32c.h"
+#include "native/base/log.h"
+#include "native/base/mutant.h"
+#include "native/copyset/background.h"
+
+namespace curve::copyset {
+
+namespace {
+
+constexpr uint32_t kPagesPerReply = 1024;
+constexpr uint64_t kPollNs = 20'000'000;
+constexpr uint64_t kRetryNs = 200'000'000;
+
+template <class T>
+std::span<const std::byte> bytes_of(const T& value) {
+  return {reinterpret_cast<const std::byte*>(&value), sizeof(T)};
+}
+
+}  // namespace
+
+Copyset::Copyset(CopysetId copyset, OverlayPool& pool) : id(copyset), overlay(pool) {}
+Copyset::~Copyset() = default;
+
+// ---- the leader's side
+
+void SyncSource::request(const StoreId& peer, wire::Connection* connection, wire::Frame& frame) {
+  base::Reader reader(frame.body);
+  const auto body = reader.get<SyncRequestBody>();
+  auto it = server_.copysets.find(body.copyset);
+  if (!reader.done() || it == server_.copysets.end() || !it->second->group ||
+      body.block >= kBlocksPerChunk) {
+    SyncReplyBody reply;
+    reply.kind = body.kind;
+    reply.code = static_cast<uint16_t>(Code::kNoCopyset);
+    reply.copyset = body.copyset;
+    return connection->send(wire::FrameType::kSyncReply, frame.tag, bytes_of(reply));
+  }
+  switch (static_cast<SyncKind>(body.kind)) {
+    case SyncKind::kBegin:
+      return begin(peer, connection, *it->second, frame.tag);
+    case SyncKind::kPages:
+      return pages(peer, connection, *it->second, body, frame.tag);
+    case SyncKind::kBlock:
+      return block(peer, *it->second, body, frame.tag);
+  }
+}
+
+void SyncSource::begin(const StoreId& peer, wire::Connection* connection, Copyset& copyset,
+                       uint64_t tag) {
+  SyncReplyBody reply;
+  reply.kind = static_cast<uint8_t>(SyncKind::kBegin);
+  reply.copyset = copyset.id;
+  raft::Group& raft = copyset.group->raft();
+  if (!copyset.group->is_leader() || !raft.lease_valid(server_.loop.now_ns())) {
+    reply.code = static_cast<uint16_t>(Code::kNotLeader);
+    return connection->send(wire::FrameType::kSyncReply, tag, bytes_of(reply));
+  }
+  reply.index = copyset.applied;
+  reply.term = raft.term_at(copyset.applied);
+  std::vector<SyncPage>& list = lists_[{peer, copyset.id}];
+  list.clear();
+  std::map<chunkstore::PageId, SyncPage> found;
+  chunkstore::PageId at{copyset.id, {0, 0}, 255};
+  while (auto next = server_.store->next_page(copyset.id, at)) {
+    at = *next;
+    found[at] = {at.chunk.volume, at.chunk.chunk, at.page, server_.store->page_index(at), 0};
+  }
+  copyset.overlay.visit_blocks([&](const ChunkKey& chunk, uint32_t block) {
+    const uint8_t page = static_cast<uint8_t>(block / chunkstore::kBlocksPerPage);
+    found[{copyset.id, chunk, page}] = {chunk.volume, chunk.chunk, page, UINT64_MAX, 0};
+  });
+  for (const auto& [id, page] : found) list.push_back(page);
+  std::vector<std::byte> rest;
+  base::Writer writer(rest);
+  const auto config = raft::encode_config(raft.config());
+  writer.put(raft.config_index());
+  writer.put(static_cast<uint32_t>(config.size()));
+  writer.raw(config);
+  if (!CURVE_MUTANT("sync_without_fences"))
+    copyset.fences.encode(writer);
+  else
+    writer.put(uint32_t{0});
+  // Fences of very many volumes do not fit a frame's body; they travel as payload.
+  base::Buffer payload =
+      server_.pool.take((rest.size() + kSectorBytes - 1) / kSectorBytes * kSectorBytes);
+  std::memset(payload.data(), 0, payload.size());
+  std::memcpy(payload.data(), rest.data(), rest.size());
+  reply.count = static_cast<uint32_t>(rest.size());
+  connection->send(wire::FrameType::kSyncReply, tag, bytes_of(reply), {}, payload, 0,
+                   static_cast<uint32_t>(payload.size()));
+}
+
+void SyncSource::pages(const StoreId& peer, wire::Connection* connection, Copyset& copyset,
+                       const SyncRequestBody& body, uint64_t tag) {
+  std::vector<SyncPage>& list = lists_[{peer, copyset.id}];
+  const uint32_t from = std::min<uint32_t>(body.cursor, static_cast<uint32_t>(list.size()));
+  const uint32_t count =
+      std::min<uint32_t>(kPagesPerReply, static_cast<uint32_t>(list.size()) - from);
+  for (uint32_t i = from; i < from + count; ++i) {
+    SyncPage& page = list[i];
+    page.blocks = 0;
+    for (uint32_t k = 0; k < chunkstore::kBlocksPerPage; ++k) {
+      const uint32_t block = page.page * chunkstore::kBlocksPerPage + k;
+      if (block >= kBlocksPerChunk) break;
+      const ChunkKey chunk{page.volume, page.chunk};
+      if (server_.store->is_mapped(copyset.id, chunk, static_cast<uint16_t>(block)) ||
+          copyset.overlay.has_block(chunk, block)) {
+        page.blocks |= uint64_t{1} << k;
+      }
+    }
+  }
+  SyncReplyBody reply;
+  reply.kind = static_cast<uint8_t>(SyncKind::kPages);
+  reply.copyset = copyset.id;
+  reply.count = count;
+  connection->send(
+      wire::FrameType::kSyncReply, tag, bytes_of(reply),
+      {reinterpret_cast<const std::byte*>(list.data() + from), count * sizeof(SyncPage)});
+}
+
+void SyncSource::block(const StoreId& peer, Copyset& copyset, const SyncRequestBody& body,
+                       uint64_t tag) {
+  Request* request = server_.take_request();
+  request->type = wire::FrameType::kSyncRequest;
+  request->tag = tag;
+  request->copyset = &copyset;
+  request->body = {};
+  request->body.volume = body.volume;
+  request->body.copyset = copyset.id;
+  request->body.chunk = body.chunk;
+  request->body.offset_bytes = body.block * kBlockBytes;
+  request->body.bytes = kBlockBytes;
+  request->peer = peer;
+  request->buffer = server_.pool.take(kBlockBytes);
+  request->crcs.resize(kSectorsPerBlock);
+  request->pieces_left = 1;
+  request->code = Code::kOk;
+  request->written = 0;
+  for (uint32_t i = 0; i < kSectorsPerBlock; ++i) {
+    const uint32_t sector = body.block * kSectorsPerBlock + i;
+    if (server_.sector_written(copyset, {body.volume, body.chunk}, sector))
+      request->written |= 1u << i;
+  }
+  server_.read_sectors(request, {body.volume, body.chunk}, body.block * kSectorsPerBlock,
+                       kSectorsPerBlock, request->buffer.data());
+  if (--request->pieces_left == 0) block_read(request);
+}
+
+void SyncSource::block_read(Request* request) {
+  wire::Connection* connection = server_.replica->peer_connection(request->peer);
+  if (connection && !server_.stopping) {
+    SyncReplyBody reply;
+    reply.kind = static_cast<uint8_t>(SyncKind::kBlock);
+    reply.code = static_cast<uint16_t>(request->code);
+    reply.copyset = request->body.copyset;
+    reply.volume = request->body.volume;
+    reply.chunk = request->body.chunk;
+    reply.block = static_cast<uint16_t>(request->body.offset_bytes / kBlockBytes);
+    reply.written = request->written;
+    reply.count = kSectorsPerBlock;
+    connection->send(wire::FrameType::kSyncReply, request->tag, bytes_of(reply),
+                     std::as_bytes(std::span(request->crcs)), request->buffer, 0, kBlockBytes);
+  }
+  server_.release(request);
+}
+
+void SyncSource::peer_closed(const StoreId& peer) {
+  std::erase_if(lists_, [&](const auto& item) { return item.first.first == peer; });
+}
+
+// ---- the side that is filled
+
+struct SyncTarget::Write {
+  SyncTarget* target = nullptr;
+  StoreServer::State* server = nullptr;
+  std::weak_ptr<bool> alive;
+  base::Buffer payload;
+  chunkstore::WriteOp op;
+  uint16_t clear = 0;
+  std::unique_ptr<Write> self;  // while the operation runs
+};
+
+SyncTarget::SyncTarget(StoreServer::State& server, Copyset& copyset, const StoreId& leader)
+    : server_(server), copyset_(copyset), leader_(leader) {
+  timer_.owner = this;
+  timer_.fire = [](io::Timer* timer) {
+    SyncTarget* target = static_cast<SyncTarget*>(timer->owner);
+    target->server_.loop.arm(&target->timer_, target->server_.loop.now_ns() + kPollNs);
+    target->pump();
+  };
+}
+
+SyncTarget::~SyncTarget() { server_.loop.disarm(&timer_); }
+
+// R10: the state is durable before the first change.
+void SyncTarget::start() {
+  ++server_.counters.syncs_started;
+  base::log(base::LogLevel::kInfo, "sync_started",
+            {{"copyset", copyset_.id}, {"from", leader_.text()}, {"applied", copyset_.applied}});
+  copyset_.group->raft().begin_sync(server_.loop.now_ns());
+  server_.background->run_now([this, alive = std::weak_ptr<bool>(alive_)](Code code) {
+    if (alive.expired() || code != Code::kOk) return;
+    phase_ = Phase::kBeginning;
+    restart(leader_);
+  });
+  server_.loop.arm(&timer_, server_.loop.now_ns() + kPollNs);
+}
+
+void SyncTarget::restart(const StoreId& leader) {
+  leader_ = leader;
+  lost();
+  pump();
+}
+
+// Replies to what was asked before are ignored from now on; a new attempt begins once own writes
+// have ended.
+void SyncTarget::lost() {
+  if (phase_ == Phase::kMarking || phase_ == Phase::kFinishing || phase_ == Phase::kDone) return;
+  ++attempt_;
+  phase_ = Phase::kBeginning;
+  begin_sent_ = false;
+  wanted_.clear();
+  ready_.clear();
+  requested_ = writes_;
+  listed_ = 0;
+  listing_ = all_listed_ = false;
+  last_page_ = {copyset_.id, {0, 0}, 255};
+}
+
+void SyncTarget::send(SyncKind kind, uint64_t tag, const ChunkKey& chunk, uint32_t block) {
+  wire::Connection* connection = server_.replica->peer_connection(leader_);
+  if (!connection) return;
+  SyncRequestBody body;
+  body.kind = static_cast<uint8_t>(kind);
+  body.cursor = listed_;
+  body.copyset = copyset_.id;
+  body.volume = chunk.volume;
+  body.chunk = chunk.chunk;
+  body.block = block;
+  connection->send(wire::FrameType::kSyncRequest, tag, bytes_of(body));
+}
+
+void SyncTarget::reply(wire::Frame& frame) {
+  if (frame.tag != attempt_ || phase_ == Phase::kMarking || phase_ >= Phase::kFinishing) return;
+  base::Reader reader(frame.body);
+  const auto body = reader.get<SyncReplyBody>();
+  const auto rest = reader.raw(reader.left());
+  if (!reader.ok()) return;
+  if (body.code != 0) {  // it does not lead (now), or has damage of its own
+    lost();
+    begin_after_ns_ = server_.loop.now_ns() + kRetryNs;
+    return;
+  }
+  switch (static_cast<SyncKind>(body.kind)) {
+    case SyncKind::kBegin:
+      if (body.count <= frame.payload.size())
+        on_begin(body, frame.payload.bytes().first(body.count));
+      break;
+    case SyncKind::kPages:
+      on_pages(body, rest);
+      break;
+    case SyncKind::kBlock:
+      on_block(body, rest, std::move(frame.payload));
+      break;
+  }
+}
+
+void SyncTarget::on_begin(const SyncReplyBody& reply, std::span<const std::byte> rest) {
+  if (phase_ != Phase::kBeginning) return;
+  base::Reader reader(rest);
+  config_index_ = reader.get<uint64_t>();
+  auto config = raft::decode_config(reader.raw(reader.get<uint32_t>()));
+  const auto fences = reader.raw(reader.left());
+  Fences check;
+  base::Reader fence_reader(fences);
+  if (!reader.ok() || !config || !check.merge(fence_reader) || !fence_reader.done()) return;
+  index_ = reply.index;
+  term_ = reply.term;
+  config_ = *config;
+  fences_.assign(fences.begin(), fences.end());
+  phase_ = Phase::kListing;
+  pump();
+}
+
+void SyncTarget::on_pages(const SyncReplyBody& reply, std::span<const std::byte> rest) {
+  if (phase_ != Phase::kListing || rest.size() != reply.count * sizeof(SyncPage)) return;
+  listing_ = false;
+  for (uint32_t i = 0; i < reply.count; ++i) {
+    SyncPage page;
+    std::memcpy(&page, rest.data() + i * sizeof(SyncPage), sizeof page);
+    if (page.page >= chunkstore::kPagesPerChunk) return;
+    plan_page(page);
+  }
+  listed_ += reply.count;
+  if (reply.count == 0) {
+    all_listed_ = true;
+    clear_up_to({copyset_.id, {UINT64_MAX, UINT32_MAX}, 255});
+  }
+  pump();
+}
+
+void SyncTarget::clear_up_to(const chunkstore::PageId& end) {
+  while (auto page = server_.store->next_page(copyset_.id, last_page_)) {
+    if (!(*page < end)) break;
+    for (uint32_t k = 0; k < chunkstore::kBlocksPerPage; ++k) {
+      const uint32_t block = page->page * chunkstore::kBlocksPerPage + k;
+      if (block < kBlocksPerChunk &&
+          server_.store->is_mapped(copyset_.id, page->chunk, static_cast<uint16_t>(block))) {
+        wanted_.push_back(
+            {page->chunk, static_cast<uint16_t>(block)});  // the leader's answer clears it
+      }
+    }
+    last_page_ = *page;
+  }
+}
+
+// Only what changed where that is known: a page that both have, unchanged since what this replica
+// has applied, stays.
+void SyncTarget::plan_page(const SyncPage& page) {
+  const chunkstore::PageId id{
+      copyset_.id, {page.volume, page.chunk}, static_cast<uint8_t>(page.page)};
+  clear_up_to(id);
+  last_page_ = id;
+  const bool known = server_.store->has_page(id) && !copyset_.group->raft().damaged();
+  if (known && page.index <= copyset_.applied) return;
+  for (uint32_t k = 0; k < chunkstore::kBlocksPerPage; ++k) {
+    const uint32_t block = page.page * chunkstore::kBlocksPerPage + k;
+    if (block >= kBlocksPerChunk) break;
+    const bool here = server_.store->is_mapped(copyset_.id, id.chunk, static_cast<uint16_t>(block));
+    if (here || (page.blocks >> k & 1)) wanted_.push_back({id.chunk, static_cast<uint16_t>(block)});
+  }
+}
+
+void SyncTarget::pump() {
+  if (phase_ == Phase::kBeginning && !begin_sent_ && writes_ == 0 &&
+      server_.loop.now_ns() >= begin_after_ns_ && server_.replica->peer_connection(leader_)) {
+    begin_sent_ = true;
+    send(SyncKind::kBegin, attempt_, {}, 0);
+  }
+  if (phase_ != Phase::kListing) return;
+  write_next();
+  const uint32_t window =
+      static_cast<uint32_t>(server_.options.sync_bytes_inflight_max / kBlockBytes);
+  while (!wanted_.empty() && requested_ < window) {
+    const Want want = wanted_.front();
+    wanted_.pop_front();
+    ++requested_;
+    send(SyncKind::kBlock, attempt_, want.chunk, want.block);
+  }
+  if (wanted_.empty() && !all_listed_ && !listing_) {
+    listing_ = true;
+    send(SyncKind::kPages, attempt_, {}, 0);
+  }
+  if (all_listed_ && wanted_.empty() && requested_ == 0 && ready_.empty() && writes_ == 0) finish();
+}
+
+void SyncTarget::on_block(const SyncReplyBody& reply, std::span<const std::byte> rest,
+                          base::Buffer payload) {
+  if (phase_ != Phase::kListing || rest.size() != kSectorsPerBlock * 4 ||
+      payload.size() != kBlockBytes || reply.block >= kBlocksPerChunk) {
+    return;
+  }
+  auto write = std::make_unique<Write>();
+  write->target = this;
+  write->server = &server_;
+  write->alive = alive_;
+  write->op.owner = write.get();
+  write->op.copyset = copyset_.id;
+  write->op.chunk = {reply.volume, reply.chunk};
+  write->op.block = reply.block;
+  write->op.mask = reply.written;
+  std::memcpy(write->op.crc.data(), rest.data(), rest.size());
+  for (uint32_t i = 0; i < kSectorsPerBlock; ++i) {
+    const auto sector = payload.bytes().subspan(i * kSectorBytes, kSectorBytes);
+    if ((reply.written >> i & 1) && base::crc32c(sector) != write->op.crc[i]) {
+      base::log(base::LogLevel::kError, "sync_block_damaged",
+                {{"copyset", copyset_.id}, {"from", leader_.text()}});
+      return restart(leader_);
+    }
+  }
+  write->op.index = index_;
+  write->clear = static_cast<uint16_t>(~reply.written);
+  write->payload = std::move(payload);
+  write->op.from = write->payload.bytes();
+  server_.counters.sync_bytes += kBlockBytes;
+  ready_.push_back(std::move(write));
+  pump();
+}
+
+// Changes the chunk store directly; not while a checkpoint runs (R5).
+void SyncTarget::write_next() {
+  while (!ready_.empty() && !server_.store->checkpoint_running()) {
+    std::unique_ptr<Write> write = std::move(ready_.front());
+    ready_.pop_front();
+    server_.store->clear(copyset_.id, write->op.chunk, write->op.block, write->clear, index_);
+    if (write->op.mask == 0) {
+      --requested_;
+      continue;
+    }
+    ++writes_;
+    write->op.done = [](io::Op* op) {
+      std::unique_ptr<Write> write = std::move(static_cast<Write*>(op->owner)->self);
+      if (op->result < 0 && write->server->failure) write->server->failed(Code::kIo);
+      if (write->alive.expired()) return;
+      SyncTarget* target = write->target;
+      --target->writes_;
+      --target->requested_;
+      target->pump();
+    };
+    Write* raw = write.get();
+    raw->self = std::move(write);
+    server_.store->write(&raw->op);
+  }
+}
+
+void SyncTarget::finish() {
+  phase_ = Phase::kFinishing;
+  server_.replica->prepare_finish_sync(
+      *copyset_.group, index_, term_, [this, alive = std::weak_ptr<bool>(alive_)](Code code) {
+        if (alive.expired() || code != Code::kOk) return;
+        server_.background->run_now([this, alive](Code result) {
+          if (alive.expired() || result != Code::kOk) return;
+          base::Reader reader(fences_);
+          copyset_.fences = {};
+          (void)copyset_.fences.merge(reader);
+          copyset_.applied = std::max(copyset_.applied, index_);
+          server_.replica->finish_sync(*copyset_.group, index_, term_, config_, config_index_);
+          ++server_.counters.syncs_finished;
+          base::log(base::LogLevel::kInfo, "sync_finished",
+                    {{"copyset", copyset_.id}, {"index", index_}});
+          phase_ = Phase::kDone;
+          copyset_.sync.reset();  // ends this object: the last statement
+        });
+      });
+}
+
+void SyncTarget::override_blob(replica::GroupBlob& blob, std::vector<std::byte>& fences) const {
+  blob.applied = index_;
+  blob.applied_term = term_;
+  blob.commit = std::max(blob.commit, index_);
+  blob.config = config_;
+  blob.config_index = config_index_;
+  blob.syncing = false;
+  blob.damaged = false;
+  fences = fences_;
+}
+
+// ---- what the server hands over
+
+void StoreServer::State::sync_offered(replica::ReplicaGroup& group, const StoreId& leader, Index) {
+  Copyset& copyset = copyset_of(group.id());
+  if (stopping || out_of_service) return;
+  if (copyset.sync) {
+    if (copyset.sync->leader() != leader) copyset.sync->restart(leader);
+    return;
+  }
+  copyset.sync = std::make_unique<SyncTarget>(*this, copyset, leader);
+  copyset.sync->start();
+}
+
+void StoreServer::State::peer_frame(const StoreId& peer, wire::Connection* connection,
+                                    wire::Frame& frame) {
+  if (frame.type == wire::FrameType::kSyncRequest)
+    return sync_source->request(peer, connection, frame);
+  if (frame.type == wire::FrameType::kSyncReply) {
+    base::Reader reader(frame.body);
+    const auto body = reader.get<SyncReplyBody>();
+    auto it = copysets.find(body.copyset);
+    if (reader.ok() && it != copysets.end() && it->second->sync &&
+        it->second->sync->leader() == peer) {
+      it->second->sync->reply(frame);
+    }
+    return;
+  }
+  base::log(base::LogLevel::kError, "peer_malformed_frame",
+            {{"peer", peer.text()},
+             {"what", std::string("unknown frame type")},
+             {"type", uint64_t(frame.type)}});
+  connection->close();
+}
+
+void StoreServer::State::peer_closed(const StoreId& peer) {
+  sync_source->peer_closed(peer);
+  for (auto& [id, copyset] : copysets) {
+    if (copyset->sync && copyset->sync->leader() == peer) copyset->sync->lost();
+  }
+}
+
+}  // namespace curve::copyset

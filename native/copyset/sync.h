@@ -1,0 +1,133 @@
+// Chunk sync (R10): a replica whose leader no longer keeps the entries it needs is filled from the
+// leader's applied state.
+//
+// Target: raft stops it from standing for election and acknowledging; a checkpoint makes "being
+// filled" durable before the first change. Then: kBegin (the leader's applied index S with its
+// term, fences and configuration at S), kPages (which pages exist and changed), kBlock (content of
+// a block as the leader has it applied now, at some index >= S), written straight to the chunk
+// store. A last checkpoint says "applied S, not being filled"; then the log goes on at S + 1. Why
+// blocks read at different indexes >= S are right: everything read is committed, so whoever can be
+// elected has those entries and this replica replays them in order before it serves anything;
+// writing sectors is idempotent; fences are those of S. A broken connection, a new leader or a
+// restart leaves "being filled" in place and starts again. One loop thread.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "native/copyset/server_state.h"
+
+namespace curve::copyset {
+
+enum class SyncKind : uint8_t { kBegin = 1, kPages = 2, kBlock = 3 };
+
+// kSyncRequest and kSyncReply (docs/formats/wire.md, "Chunk sync").
+struct SyncRequestBody {
+  uint8_t kind = 0;
+  uint8_t reserved[3] = {};
+  uint32_t cursor = 0;  // kPages: number of pages already listed
+  CopysetId copyset = 0;
+  VolumeId volume = 0;  // kBlock
+  uint32_t chunk = 0;
+  uint32_t block = 0;
+};
+static_assert(sizeof(SyncRequestBody) == 32);
+// kBegin: index, term, config_index, u32 config bytes, config, fences. kPages: `count` x SyncPage;
+// count 0: that was all. kBlock: written, `count` CRCs (one per written sector); the payload is the
+// whole block.
+struct SyncReplyBody {
+  uint8_t kind = 0;
+  uint8_t reserved = 0;
+  uint16_t code = 0;  // curve::Code
+  uint32_t count = 0;
+  CopysetId copyset = 0;
+  Index index = 0;
+  Term term = 0;
+  VolumeId volume = 0;
+  uint32_t chunk = 0;
+  uint16_t block = 0;
+  uint16_t written = 0;
+};
+static_assert(sizeof(SyncReplyBody) == 48);
+struct SyncPage {
+  VolumeId volume = 0;
+  uint32_t chunk = 0;
+  uint32_t page = 0;
+  Index index = 0;      // UINT64_MAX: has sectors in the overlay, changed since the last checkpoint
+  uint64_t blocks = 0;  // bit per block: may hold data
+};
+static_assert(sizeof(SyncPage) == 32);
+
+// The leader's side. Holds per peer and copyset only the list of pages made at kBegin.
+class SyncSource {
+ public:
+  explicit SyncSource(StoreServer::State& server) : server_(server) {}
+  void request(const StoreId& peer, wire::Connection* connection, wire::Frame& frame);
+  void block_read(Request* request);  // a kBlock read is complete
+  void peer_closed(const StoreId& peer);
+
+ private:
+  void begin(const StoreId& peer, wire::Connection* connection, Copyset& copyset, uint64_t tag);
+  void pages(const StoreId& peer, wire::Connection* connection, Copyset& copyset,
+             const SyncRequestBody& body, uint64_t tag);
+  void block(const StoreId& peer, Copyset& copyset, const SyncRequestBody& body, uint64_t tag);
+  StoreServer::State& server_;
+  std::map<std::pair<StoreId, CopysetId>, std::vector<SyncPage>> lists_;
+};
+
+// The side that is filled; one per copyset while it lasts.
+class SyncTarget {
+ public:
+  SyncTarget(StoreServer::State& server, Copyset& copyset, const StoreId& leader);
+  ~SyncTarget();
+  void start();
+  void reply(wire::Frame& frame);
+  void restart(const StoreId& leader);  // another leads
+  void lost();                          // the connection broke: goes on when it is back
+  const StoreId& leader() const { return leader_; }
+  // What the last checkpoint of the sync must say instead of the replica's own word.
+  bool finishing() const { return phase_ == Phase::kFinishing; }
+  Index index() const { return index_; }
+  void override_blob(replica::GroupBlob& blob, std::vector<std::byte>& fences) const;
+
+ private:
+  enum class Phase : uint8_t { kMarking, kBeginning, kListing, kFinishing, kDone };
+  struct Write;
+  void send(SyncKind kind, uint64_t tag, const ChunkKey& chunk, uint32_t block);
+  void on_begin(const SyncReplyBody& reply, std::span<const std::byte> rest);
+  void on_pages(const SyncReplyBody& reply, std::span<const std::byte> rest);
+  void on_block(const SyncReplyBody& reply, std::span<const std::byte> rest, base::Buffer payload);
+  void plan_page(const SyncPage& page);
+  void clear_up_to(const chunkstore::PageId& end);  // pages of ours that the leader does not have
+  void pump();
+  void write_next();
+  void finish();
+
+  StoreServer::State& server_;
+  Copyset& copyset_;
+  StoreId leader_;
+  Phase phase_ = Phase::kMarking;
+  uint64_t attempt_ = 0;  // replies of an earlier attempt are ignored (tag)
+  Index index_ = 0;
+  Term term_ = 0;
+  raft::Config config_;
+  Index config_index_ = 0;
+  std::vector<std::byte> fences_;
+  uint32_t listed_ = 0;
+  bool listing_ = false, all_listed_ = false, begin_sent_ = false;
+  uint64_t begin_after_ns_ = 0;
+  chunkstore::PageId last_page_;
+  struct Want {
+    ChunkKey chunk;
+    uint16_t block;
+  };
+  std::deque<Want> wanted_;
+  uint32_t requested_ = 0;                    // blocks asked for and not yet written
+  std::deque<std::unique_ptr<Write>> ready_;  // wait while a checkpoint runs
+  uint32_t writes_ = 0;
+  io::Timer timer_;  // asks again, looks whether a checkpoint has ended
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace curve::copyset
