@@ -93,8 +93,9 @@ async def serve(
 ) -> None:
     """Runs one chunkserver until `stop` is set. Raises CurveError."""
     store = Store(native)
-    http = HttpPort(make_registry(native), lambda: Health(True, "serving"))
-    server = make_server(secret)
+    registry = make_registry(native)
+    http = HttpPort(registry, lambda: Health(True, "serving"))
+    server = make_server(secret, registry)
     client = AsyncMetaClient(settings.metaservers, secret)
     beating: asyncio.Task[None] | None = None
     try:

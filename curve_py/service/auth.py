@@ -28,6 +28,7 @@ from curve_py.errors import (
     UnsupportedError,
 )
 from curve_py.service.rpc_errors import abort
+from curve_py.service.rpc_metrics import RpcMetrics
 
 AUTH_VERSION = "1"
 WINDOW_MS = 120_000
@@ -147,8 +148,9 @@ class Verifier:
 class GuardInterceptor(grpc.aio.ServerInterceptor):
     """Verifies each call on its raw bytes, parses them, runs the handler, and maps its errors."""
 
-    def __init__(self, verifier: Verifier) -> None:
+    def __init__(self, verifier: Verifier, metrics: RpcMetrics | None = None) -> None:
         self._verifier = verifier
+        self._metrics = metrics
 
     async def intercept_service(
         self,
@@ -176,11 +178,16 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
 
     def _guard(self, method: str, handler: Any) -> Any:
         async def run(body: bytes, context: Any) -> Any:
+            began = time.monotonic()
             try:
                 request = self._admit(method, handler, body, context)
-                return await handler.unary_unary(request, context)
+                response = await handler.unary_unary(request, context)
             except Exception as error:
-                await abort(context, _for_caller(method, error))
+                failure = _for_caller(method, error)
+                self._note(method, failure.kind, time.monotonic() - began)
+                await abort(context, failure)
+            self._note(method, "ok", time.monotonic() - began)
+            return response
 
         return run
 
@@ -190,10 +197,17 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
                 request = self._admit(method, handler, body, context)
                 async for response in handler.unary_stream(request, context):
                     yield response
+                self._note(method, "ok", None)
             except Exception as error:
-                await abort(context, _for_caller(method, error))
+                failure = _for_caller(method, error)
+                self._note(method, failure.kind, None)
+                await abort(context, failure)
 
         return run
+
+    def _note(self, method: str, outcome: str, seconds: float | None) -> None:
+        if self._metrics is not None:
+            self._metrics.answered(method, outcome, seconds)
 
     def _admit(self, method: str, handler: Any, body: bytes, context: Any) -> Any:
         self._verifier.verify(method, context.invocation_metadata() or (), body)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import grpc
 import grpc.aio
+from prometheus_client import CollectorRegistry
 
 from curve_py.errors import ConfigError
 from curve_py.service.auth import GuardInterceptor, Verifier
 from curve_py.service.channel import MESSAGE_BYTES_MAX
+from curve_py.service.rpc_metrics import RpcMetrics
 from curve_py.volume_map import split_address
 
 GRACE_SECONDS = 2.0
 
 
-def make_server(secret: bytes) -> grpc.aio.Server:
-    """Without services and ports yet."""
+def make_server(secret: bytes, registry: CollectorRegistry | None = None) -> grpc.aio.Server:
+    """Without services and ports yet. Its calls are counted in `registry`."""
+    metrics = RpcMetrics(registry) if registry is not None else None
     return grpc.aio.server(
-        interceptors=[GuardInterceptor(Verifier(secret))],
+        interceptors=[GuardInterceptor(Verifier(secret), metrics)],
         options=(
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),

@@ -19,7 +19,7 @@ from metaserver.domain.state import Counters, MetaState, Remembered
 
 FORMAT = "curve-metaserver-snapshot"
 VERSION = 1
-SLICE_RECORDS = 64
+SLICE_RECORDS = 32
 
 
 class Capture:

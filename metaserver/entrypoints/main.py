@@ -90,13 +90,14 @@ async def serve(
         settings.cluster_name,
     )
     replicator = parts.replicator
+    registry = make_registry(replicator, node)
     http = HttpPort(
-        make_registry(replicator, node),
+        registry,
         lambda: HttpHealth(
             bool(replicator.leader_id), "leader known" if replicator.leader_id else "no leader"
         ),
     )
-    server = make_server(secret)
+    server = make_server(secret, registry)
     try:
         replicator.start()
         http_address = await http.start(settings.http_listen)
