@@ -45,7 +45,15 @@ Replica::Replica(io::Loop& loop, base::BufferPool& pool, wal::Wal& wal, StateMac
   timer_.fire = [](io::Timer*) {};  // the turn hook does the work
 }
 
-Replica::~Replica() = default;
+// Connections that this side dialed die with an abandoned loop; those that it accepted belong to whoever accepted them.
+Replica::~Replica() {
+  if (!loop_.abandoned()) return;
+  for (auto& [store, peer] : links_) {
+    if (!(self_.id < store)) continue;
+    if (peer->connection) peer->connection->destroy();
+    if (peer->dialing) peer->dialing->destroy();
+  }
+}
 
 void Replica::start() {
   started_ = true;
