@@ -54,7 +54,9 @@ HashStore::HashStore(HashCluster& cluster, size_t number, io::Loop& loop)
   release_op_.done = [](io::Op* op) { static_cast<HashStore*>(op->owner)->finish_checkpoint(); };
 }
 
-HashStore::~HashStore() = default;
+HashStore::~HashStore() {
+  for (wire::Connection* connection : accepted_) connection->destroy();
+}
 
 std::unique_ptr<HashStore> HashStore::boot(HashCluster& cluster, size_t number, io::Loop& loop) {
   std::unique_ptr<HashStore> store(new HashStore(cluster, number, loop));
@@ -124,9 +126,10 @@ void HashStore::accepted(io::Stream* stream) {
     static_cast<HashStore*>(owner)->replica_->peer_frame(connection, frame);
   };
   handler.closed = [](void* owner, wire::Connection* connection, Code code, int error) {
+    static_cast<HashStore*>(owner)->accepted_.erase(connection);
     static_cast<HashStore*>(owner)->replica_->peer_closed(connection, code, error);
   };
-  wire::Connection::accept(loop_, pool_, stream, identity_, handler);
+  accepted_.insert(wire::Connection::accept(loop_, pool_, stream, identity_, handler));
 }
 
 // --- load, application ---

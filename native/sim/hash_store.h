@@ -88,7 +88,7 @@ class HashStore final : public Process, public replica::StateMachine, public io:
   wire::Identity identity_;
   std::unique_ptr<wal::Wal> wal_;
   std::unique_ptr<replica::Replica> replica_;
-  std::set<wire::Connection*> accepted_;  // those that are not a peer's yet; never walked
+  std::set<wire::Connection*> accepted_;  // that have not ended; walked only to destroy them
   std::map<CopysetId, State> states_;
   std::map<CopysetId, StoreId> syncing_;
   std::set<CopysetId> recovered_syncing_;
