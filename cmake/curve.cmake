@@ -1,5 +1,5 @@
-# How a directory of native/ declares what it builds. DEPS are short names of our own libraries (`base`
-# means curve_base) or targets with a namespace (PkgConfig::URING, Threads::Threads).
+# How a directory of native/ declares what it builds. DEPS are short names of our own libraries
+# (`base` means curve_base) or targets with a namespace (PkgConfig::URING, Threads::Threads).
 
 # Adds a directory if its owner has written a CMakeLists.txt.
 function(curve_add_directory directory)
@@ -18,8 +18,9 @@ function(_curve_link target visibility)
   endforeach()
 endfunction()
 
-# Whether all sources of a target are there. A target without one of its sources is left out with a warning, so that a
-# checkout in which somebody is at work builds everywhere else; CURVE_COMPLETE (tools/test, packages) makes it an error.
+# Whether all sources of a target are there. A target without one of its sources is left out with a
+# warning, so that a checkout in which somebody is at work builds everywhere else; CURVE_COMPLETE
+# (tools/test, packages) makes it an error.
 function(_curve_sources_exist result name)
   set(${result} TRUE PARENT_SCOPE)
   foreach(source IN LISTS ARGN)
@@ -33,7 +34,8 @@ function(_curve_sources_exist result name)
   endforeach()
 endfunction()
 
-# curve_library(name SOURCES a.cc ... DEPS base ...): static library curve_<name>; without SOURCES a header library.
+# curve_library(name SOURCES a.cc ... DEPS base ...): static library curve_<name>; without SOURCES a
+# header library.
 function(curve_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   _curve_sources_exist(complete curve_${name} ${ARG_SOURCES})
@@ -52,7 +54,8 @@ function(curve_library name)
   _curve_link(curve_${name} ${visibility} ${ARG_DEPS})
 endfunction()
 
-# curve_executable(name SOURCES ... DEPS ...): a program; it picks the io implementation (io_uring or io_sim) in DEPS.
+# curve_executable(name SOURCES ... DEPS ...): a program; it picks the io implementation (io_uring
+# or io_sim) in DEPS.
 function(curve_executable name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   _curve_sources_exist(complete ${name} ${ARG_SOURCES})
@@ -65,8 +68,8 @@ function(curve_executable name)
   _curve_link(${name} PRIVATE ${ARG_DEPS} Threads::Threads)
 endfunction()
 
-# curve_test(name SOURCES ... DEPS ... [TIMEOUT seconds]): a GoogleTest program, each of its tests known to ctest.
-# Nothing happens where tests are not built, so that callers need no condition.
+# curve_test(name SOURCES ... DEPS ... [TIMEOUT seconds]): a GoogleTest program, each of its tests
+# known to ctest. Nothing happens where tests are not built, so that callers need no condition.
 function(curve_test name)
   if(NOT CURVE_TESTS)
     return()

@@ -1,9 +1,11 @@
-# Cython modules of the Python package; used by curve_py/_native only, within the scikit-build-core build.
+# Cython modules of the Python package; used by curve_py/_native only, within the scikit-build-core
+# build.
 
 find_package(Python REQUIRED COMPONENTS Interpreter Development.Module)
 
-# curve_cython_module(name SOURCES name.pyx [more.cc ...] DEPS ...): the extension curve_py._native.<name>. Our static
-# libraries are linked into it and stay private to it; DEPS names the io implementation, as for a program.
+# curve_cython_module(name SOURCES name.pyx [more.cc ...] DEPS ...): the extension
+# curve_py._native.<name>. Our static libraries are linked into it and stay private to it; DEPS
+# names the io implementation, as for a program.
 function(curve_cython_module name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   set(pyx ${ARG_SOURCES})

@@ -7,7 +7,8 @@ endif()
 if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
   find_program(CCACHE_PROGRAM ccache)
   if(CCACHE_PROGRAM)
-    # Not hashing the build directory lets the package build reuse the objects of the developer build.
+    # Not hashing the build directory lets the package build reuse the objects of the developer
+    # build.
     set(launcher "${CMAKE_COMMAND}" -E env CCACHE_NOHASHDIR=1 "${CCACHE_PROGRAM}")
     set(CMAKE_C_COMPILER_LAUNCHER "${launcher}")
     set(CMAKE_CXX_COMPILER_LAUNCHER "${launcher}")
@@ -22,7 +23,8 @@ foreach(language IN ITEMS C CXX)
 endforeach()
 
 add_compile_options(-fno-omit-frame-pointer)
-# Only the baseline that every x86-64 server of the last decade has; faster paths (CRC32C) are chosen at run time.
+# Only the baseline that every x86-64 server of the last decade has; faster paths (CRC32C) are
+# chosen at run time.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
   add_compile_options(-march=x86-64-v2)
 endif()
@@ -40,14 +42,16 @@ if(CURVE_SANITIZE)
   add_compile_definitions(CURVE_SANITIZED=1)
 endif()
 
-# Static libraries are linked as one group: libraries above the io seam leave its symbols unresolved, and the
-# implementation (curve_io_uring or curve_io_sim) may stand anywhere on the link line.
+# Static libraries are linked as one group: libraries above the io seam leave its symbols
+# unresolved, and the implementation (curve_io_uring or curve_io_sim) may stand anywhere on the link
+# line.
 set(CMAKE_CXX_LINK_EXECUTABLE
     "<CMAKE_CXX_COMPILER> <FLAGS> <CMAKE_CXX_LINK_FLAGS> <LINK_FLAGS> <OBJECTS> -o <TARGET> -Wl,--start-group <LINK_LIBRARIES> -Wl,--end-group")
 set(CMAKE_CXX_CREATE_SHARED_MODULE
     "<CMAKE_CXX_COMPILER> <CMAKE_SHARED_LIBRARY_CXX_FLAGS> <LANGUAGE_COMPILE_FLAGS> <LINK_FLAGS> <CMAKE_SHARED_LIBRARY_CREATE_CXX_FLAGS> <SONAME_FLAG><TARGET_SONAME> -o <TARGET> <OBJECTS> -Wl,--start-group <LINK_LIBRARIES> -Wl,--end-group")
 
-# The deliberate bugs of native/base/mutant.h: only tools/sim --mutants builds with them, in a directory of its own.
+# The deliberate bugs of native/base/mutant.h: only tools/sim --mutants builds with them, in a
+# directory of its own.
 option(CURVE_MUTANTS "Compile the simulation's deliberate bugs in" OFF)
 if(CURVE_MUTANTS)
   add_compile_definitions(CURVE_MUTANTS=1)

@@ -1,6 +1,6 @@
-# Shared by the scripts in tools/: messages, step timing, root, the virtual environment, the native build.
-# Source it; it changes to the root of the checkout. Everything it makes is below build/ and the venv.
-# CURVE_VENV names a virtual environment to use instead of .venv in the checkout.
+# Shared by the scripts in tools/: messages, step timing, root, the virtual environment, the native
+# build. Source it; it changes to the root of the checkout. Everything it makes is below build/ and
+# the venv. CURVE_VENV names a virtual environment to use instead of .venv in the checkout.
 
 set -euo pipefail
 
@@ -19,8 +19,9 @@ die() {
   exit 1
 }
 
-# step TITLE COMMAND...: runs the command, prints its title before and its time after. A command that fails ends the
-# script, which then says in which step. (No `|| die` here: that would switch errexit off inside the command.)
+# step TITLE COMMAND...: runs the command, prints its title before and its time after. A command
+# that fails ends the script, which then says in which step. (No `|| die` here: that would switch
+# errexit off inside the command.)
 CURVE_STEP=
 step() {
   local begin=$SECONDS
@@ -31,7 +32,11 @@ step() {
   note "== $CURVE_STEP: $((SECONDS - begin)) s"
   CURVE_STEP=
 }
-trap 'status=$?; [ $status -eq 0 ] || [ -z "$CURVE_STEP" ] || note "$(basename "$0"): failed in: $CURVE_STEP"' EXIT
+say_failed_step() {
+  local status=$?
+  [ $status -eq 0 ] || [ -z "$CURVE_STEP" ] || note "$(basename "$0"): failed in: $CURVE_STEP"
+}
+trap say_failed_step EXIT
 
 # as_root COMMAND...: runs it as root, by sudo if need be.
 as_root() {
@@ -64,14 +69,16 @@ PY
 ensure_venv() {
   local python
   [ -x "$CURVE_VENV/bin/python" ] && return
-  python=$(find_python) || die "no Python >= 3.11 with venv and headers found; run tools/install-deps"
+  python=$(find_python) ||
+    die "no Python >= 3.11 with venv and headers found; run tools/install-deps"
   note "   virtual environment $CURVE_VENV ($("$python" -V))"
   "$python" -m venv "$CURVE_VENV"
 }
 
 # Prints one digest over everything that decides what `pip install .` would install.
 _package_digest() {
-  local paths=(pyproject.toml CMakeLists.txt cmake native curve_py metaserver chunkserver csi_driver)
+  local paths=(pyproject.toml CMakeLists.txt cmake native)
+  paths+=(curve_py metaserver chunkserver csi_driver)
   find "${paths[@]}" -type f -not -name '*_test.cc' -not -path '*/__pycache__/*' 2>/dev/null |
     LC_ALL=C sort | tr '\n' '\0' | xargs -0 sha256sum | sha256sum
 }
@@ -107,7 +114,8 @@ PY
   _pip_install "${requirements[@]}"
 }
 
-# install_requirements [EXTRA...]: what the package needs to be built and to run, into the virtual environment.
+# install_requirements [EXTRA...]: what the package needs to be built and to run, into the virtual
+# environment.
 install_requirements() {
   local digest
   ensure_venv
@@ -115,22 +123,27 @@ install_requirements() {
   _once "$CURVE_VENV/.curve-requirements-${*:-run}" "$digest" _install_requirements "$@"
 }
 
-# install_package: the package with its native extension into the virtual environment, as `pip install .` makes it. The
-# build directory is kept, so that a later installation compiles only what changed; that wants the build requirements in
-# the environment itself. Same compiler flags as the developer build, so that ccache serves both.
+# install_package: the package with its native extension into the virtual environment, as `pip
+# install .` makes it. The build directory is kept, so that a later installation compiles only what
+# changed; that wants the build requirements in the environment itself. Same compiler flags as the
+# developer build, so that ccache serves both.
 install_package() {
   [ -n "$(ls "$CURVE_VENV"/.curve-requirements-* 2>/dev/null)" ] || install_requirements
   _once "$CURVE_VENV/.curve-package" "$(_package_digest)" \
-    _pip_install --no-deps --no-build-isolation --force-reinstall --config-settings=build-dir="$CURVE_BUILD/package" \
-    --config-settings=cmake.define.CURVE_WERROR=ON --config-settings=cmake.define.CURVE_COMPLETE=ON .
+    _pip_install --no-deps --no-build-isolation --force-reinstall \
+    --config-settings=build-dir="$CURVE_BUILD/package" \
+    --config-settings=cmake.define.CURVE_WERROR=ON \
+    --config-settings=cmake.define.CURVE_COMPLETE=ON .
 }
 
-# build_native [DIRECTORY [CMAKE OPTION...]]: configures and builds everything native, tests included.
+# build_native [DIRECTORY [CMAKE OPTION...]]: configures and builds everything native, tests
+# included.
 build_native() {
   local directory=${1:-$CURVE_BUILD}
   [ $# -eq 0 ] || shift
   mkdir -p "$directory"
-  cmake -G Ninja -S "$CURVE_ROOT" -B "$directory" -DCURVE_COMPLETE=ON "$@" >"$directory/configure.log" 2>&1 || {
+  cmake -G Ninja -S "$CURVE_ROOT" -B "$directory" -DCURVE_COMPLETE=ON "$@" \
+    >"$directory/configure.log" 2>&1 || {
     cat "$directory/configure.log" >&2
     return 1
   }
