@@ -155,8 +155,7 @@ Wal::~Wal() {
   state_->loop.disarm(&state_->deferred_timer);
   assert(state_->loop.abandoned() ||
          (state_->inflight.empty() && !state_->footer_writing && !state_->releasing));
-  while (state_->inflight.pop_front()) {
-  }
+  if (state_->loop.abandoned()) return;  // their owners may be gone already
   while (state_->deferred.pop_front()) {
   }
 }
