@@ -21,8 +21,11 @@ struct IoRequest : base::ListHook {
   IoType type = IoType::kRead;
   bool no_unmap = false;  // kWriteZeroes: keep it allocated
   uint64_t offset_bytes = 0;
-  uint64_t bytes = 0;              // any length; split inside
-  std::span<const iovec> iov;      // kRead, kWrite: caller memory, any alignment, total == bytes
+  uint64_t bytes = 0;          // any length; split inside
+  std::span<const iovec> iov;  // kRead, kWrite: caller memory, any alignment, total == bytes
+  // kWrite, instead of `iov`: pooled buffers of kIoBytesMax bytes each (the last may be shorter),
+  // unchanged until `done`. They are sent as they are; data in `iov` is copied once.
+  std::span<const base::Buffer> buffers;
   uint8_t* status_bits = nullptr;  // kBlockStatus: one bit per 4 KiB sector of the range (range
                                    // sector-aligned): 1 written
   void (*done)(IoRequest* request) = nullptr;

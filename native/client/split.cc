@@ -60,6 +60,10 @@ bool VolumeClientState::make_piece(IoRequest* request, Piece* piece) {
     case IoType::kWrite:
       piece->type = wire::FrameType::kWrite;
       take = std::min(take, kIoBytesMax - in_sector);
+      if (!request->buffers.empty()) {  // within one of them
+        take =
+            std::min(take, kIoBytesMax - static_cast<uint32_t>(request->split_bytes % kIoBytesMax));
+      }
       break;
     case IoType::kBlockStatus:
       piece->type = wire::FrameType::kBlockStatus;
@@ -102,10 +106,16 @@ bool VolumeClientState::make_piece(IoRequest* request, Piece* piece) {
   return true;
 }
 
-// Copies the data and computes its checksums; once, however often it is sent.
+// Takes the data and computes its checksums; once, however often it is sent.
 void VolumeClientState::fill_payload(IoRequest* request, Piece* piece) {
-  piece->payload = pool.take(piece->bytes);
-  copy_from_iov(request->iov, piece->request_at, piece->payload.span());
+  if (request->buffers.empty()) {
+    piece->payload = pool.take(piece->bytes);
+    piece->payload_at = 0;
+    copy_from_iov(request->iov, piece->request_at, piece->payload.span());
+  } else {
+    piece->payload = request->buffers[piece->request_at / kIoBytesMax];
+    piece->payload_at = static_cast<uint32_t>(piece->request_at % kIoBytesMax);
+  }
   piece->crc_count = touched_sectors(piece->offset_bytes, piece->bytes);
   uint32_t* crcs = piece->crcs_inline.data();
   if (piece->crc_count > kCrcsInline) {
@@ -115,7 +125,7 @@ void VolumeClientState::fill_payload(IoRequest* request, Piece* piece) {
   uint32_t at = 0, first = kSectorBytes - piece->offset_bytes % kSectorBytes;
   for (uint32_t n = std::min(first, piece->bytes); at < piece->bytes;
        n = std::min(kSectorBytes, piece->bytes - at)) {
-    *crcs++ = base::crc32c(piece->payload.bytes().subspan(at, n));
+    *crcs++ = base::crc32c(piece->payload.bytes().subspan(piece->payload_at + at, n));
     at += n;
   }
 }
@@ -126,6 +136,7 @@ void VolumeClientState::fill_zeros(Piece* piece) {
     std::memset(zeros.data(), 0, kIoBytesMax);
   }
   piece->payload = zeros;
+  piece->payload_at = 0;
   piece->crc_count = touched_sectors(piece->offset_bytes, piece->bytes);
   uint32_t* crcs = piece->crcs_inline.data();
   if (piece->crc_count > kCrcsInline) {

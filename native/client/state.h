@@ -56,6 +56,7 @@ struct Piece : base::ListHook {  // in a link's inflight list, in a copyset's wa
   std::array<uint32_t, kCrcsInline> crcs_inline;
   base::Buffer crcs;  // when they do not fit there
   base::Buffer payload;
+  uint32_t payload_at = 0;
 };
 
 // The connection to one store.

@@ -166,6 +166,27 @@ TEST_F(VolumeClientTest, ScatteredMemoryIsReadAndWritten) {
   EXPECT_TRUE(holds(7168, 512, 0));
 }
 
+TEST_F(VolumeClientTest, PooledBuffersAreWrittenWithoutACopy) {
+  open();
+  const uint64_t offset = kChunkBytes - (1 << 20) - 1536, bytes = (2 << 20) + 5120;
+  std::vector<base::Buffer> buffers;
+  for (uint64_t at = 0; at < bytes; at += kIoBytesMax) {
+    buffers.push_back(pool.take(std::min<uint64_t>(kIoBytesMax, bytes - at)));
+    std::fill(buffers.back().span().begin(), buffers.back().span().end(),
+              static_cast<std::byte>(buffers.size()));
+  }
+  Io io;
+  io.type = IoType::kWrite;
+  io.offset_bytes = offset;
+  io.bytes = bytes;
+  io.buffers = buffers;
+  client->submit(&io);
+  EXPECT_EQ(wait(io), Code::kOk);
+  EXPECT_TRUE(holds(offset, 1 << 20, 1));
+  EXPECT_TRUE(holds(offset + (1 << 20), 1 << 20, 2));
+  EXPECT_TRUE(holds(offset + (2 << 20), 5120, 3));
+}
+
 TEST_F(VolumeClientTest, DiscardLeavesTheEdges) {
   open();
   ASSERT_EQ(run(IoType::kWrite, 0, 65536, 9), Code::kOk);

@@ -30,21 +30,31 @@ void TransmitQueue::push(FrameType type, uint64_t tag, std::span<const std::byte
   header.payload_bytes = payload_bytes;
   header.crc = frame_crc(header, body, body2);
 
+  append(std::as_bytes(std::span(&header, 1)));
+  append(body);
+  append(body2);
+  append(payload, payload_offset, payload_bytes);
+}
+
+void TransmitQueue::append(std::span<const std::byte> bytes) {
+  if (bytes.empty()) return;
   Batch& batch = filling_;
   const size_t at = batch.arena.size();
-  const auto head = std::as_bytes(std::span(&header, 1));
-  for (auto part : {head, body, body2}) {
-    if (!part.empty()) batch.arena.insert(batch.arena.end(), part.begin(), part.end());
-  }
-  const auto head_bytes = static_cast<uint32_t>(batch.arena.size() - at);
+  const auto count = static_cast<uint32_t>(bytes.size());
+  batch.arena.insert(batch.arena.end(), bytes.begin(), bytes.end());
+  batch.bytes += count;
   Segment* last = batch.segments.empty() ? nullptr : &batch.segments.back();
   if (last && !last->payload && last->bytes < (1u << 30)) {
-    last->bytes += head_bytes;  // arena bytes that follow each other are one part
+    last->bytes += count;  // arena bytes that follow each other are one part
   } else {
-    batch.segments.push_back({at, head_bytes, 0, {}});
+    batch.segments.push_back({at, count, 0, {}});
   }
-  if (payload_bytes) batch.segments.push_back({0, payload_bytes, payload_offset, payload});
-  batch.bytes += head_bytes + payload_bytes;
+}
+
+void TransmitQueue::append(const base::Buffer& buffer, uint32_t offset_bytes, uint32_t bytes) {
+  if (bytes == 0) return;
+  filling_.segments.push_back({0, bytes, offset_bytes, buffer});
+  filling_.bytes += bytes;
 }
 
 std::span<iovec> TransmitQueue::begin_send() {

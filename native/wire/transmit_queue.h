@@ -25,6 +25,9 @@ class TransmitQueue {
   void push(FrameType type, uint64_t tag, std::span<const std::byte> body,
             std::span<const std::byte> body2, const base::Buffer& payload, uint32_t payload_offset,
             uint32_t payload_bytes);
+  // Bytes of another protocol (native/export): copied, or a part of a buffer, referenced.
+  void append(std::span<const std::byte> bytes);
+  void append(const base::Buffer& buffer, uint32_t offset_bytes, uint32_t bytes);
   bool empty() const { return filling_.segments.empty() && sending_.segments.empty(); }
   size_t bytes() const { return filling_.bytes + sending_.bytes; }
   // What to send next; valid until sent(). Not to be called while a send is in flight or when
