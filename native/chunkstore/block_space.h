@@ -11,6 +11,7 @@
 // Thread: the loop's. Allocates only where a list of freed blocks outgrows its past.
 #pragma once
 
+#include <cassert>
 #include <cstdint>
 #include <vector>
 
@@ -39,7 +40,10 @@ class BlockSpace {
   bool is_free(uint32_t block) const { return free_.test(block - 1); }
 
   // While pinned (a read in flight, a retained log record) a block is not used again.
-  void pin(uint32_t block) { ++uses_[block].pins; }
+  void pin(uint32_t block) {
+    assert(!is_free(block) && uses_[block].pins < kPinsMax);
+    ++uses_[block].pins;
+  }
   void unpin(uint32_t block);
 
   void begin_checkpoint();  // what was freed so far waits for this one
@@ -61,6 +65,7 @@ class BlockSpace {
     uint16_t pins : 15 = 0;
     uint16_t free_when_unpinned : 1 = 0;
   };
+  static constexpr uint32_t kPinsMax = 0x7fff;
   static constexpr uint64_t kRunBlocks = 64;  // a word of the bitmap: 4 MiB
   uint32_t claim(uint64_t bit);
   void release(uint32_t block);

@@ -50,11 +50,6 @@ void State::begin_checkpoint(io::Op* op, std::vector<GroupBlob> blobs_in) {
   if (writes_running == 0) start_stream();
 }
 
-void State::advance_checkpoint() {
-  if (writes_running > 0) return;
-  start_stream();
-}
-
 void State::start_stream() {
   Checkpoint& c = checkpoint;
   c.phase = Phase::kStream;
@@ -75,13 +70,14 @@ void State::start_stream() {
     writer.op.owner = this;
     if (!fill_page_writer(writer) && !fill_body_writer(writer)) break;
   }
-  if (--c.running ==
-      0) {  // nothing to stream, or it cannot fail to be more than this: go on to the sync
-    c.phase = Phase::kFlush;
-    c.file_op.done = on_checkpoint_step;
-    c.file_op.owner = this;
-    file.sync(&c.file_op);
-  }
+  if (--c.running == 0) flush();  // there was nothing to write
+}
+
+void State::flush() {
+  checkpoint.phase = Phase::kFlush;
+  checkpoint.file_op.done = on_checkpoint_step;
+  checkpoint.file_op.owner = this;
+  file.sync(&checkpoint.file_op);
 }
 
 void State::serialize_page(uint32_t number, uint32_t slot, PageSlot& out) {
@@ -202,10 +198,7 @@ void State::on_checkpoint_write(io::Op* file_op) {
   if (c.running > 0) return;
   if (c.error) return self.finish_checkpoint();
   if (CURVE_MUTANT(r5_root_without_sync)) return self.write_root();
-  c.phase = Phase::kFlush;
-  c.file_op.done = on_checkpoint_step;
-  c.file_op.owner = &self;
-  self.file.sync(&c.file_op);
+  self.flush();
 }
 
 void State::on_checkpoint_step(io::Op* file_op) {

@@ -32,7 +32,9 @@ ChunkStore::ChunkStore(std::unique_ptr<State> state) : state_(std::move(state)) 
 }
 
 ChunkStore::~ChunkStore() = default;
-ChunkStore::State::~State() { loop.disarm(&ready_timer); }
+ChunkStore::State::~State() {
+  if (ready_timer.armed()) loop.disarm(&ready_timer);
+}
 
 const StoreId& ChunkStore::store_id() const { return state_->superblock.store; }
 const StoreId& ChunkStore::cluster_id() const { return state_->superblock.cluster; }
@@ -71,6 +73,13 @@ BlockState ChunkStore::block_state(CopysetId copyset, const ChunkKey& chunk, uin
   state.written = entry->written;
   state.crc = entry->crc;
   return state;
+}
+
+bool ChunkStore::is_mapped(CopysetId copyset, const ChunkKey& chunk, uint16_t block) const {
+  const uint32_t number = state_->map.find(page_id(copyset, chunk, block));
+  if (number == PageMap::kNone) return false;
+  const Entry* entry = std::as_const(state_->map).page(number).find(block % kBlocksPerPage);
+  return entry != nullptr && entry->physical != 0;
 }
 
 Index ChunkStore::page_index(const PageId& id) const {
@@ -113,7 +122,7 @@ void ChunkStore::map_block(CopysetId copyset, const ChunkKey& chunk, uint16_t bl
                            uint32_t physical, std::span<const uint32_t, kSectorsPerBlock> crcs,
                            Index index) {
   assert(!checkpoint_running());
-  assert(block < kBlocksPerChunk);
+  assert(block < kBlocksPerChunk && physical != 0 && physical <= state_->space.total());
   const uint32_t number = state_->page_for(page_id(copyset, chunk, block));
   assert(number != PageMap::kNone);  // R8: the owner has reserved it
   Page& page = state_->map.page(number);
@@ -217,7 +226,12 @@ uint64_t ChunkStore::mapped_blocks(CopysetId copyset, VolumeId volume) const {
 uint32_t ChunkStore::take_block(bool into_reserve) { return state_->space.take(into_reserve); }
 void ChunkStore::drop_block(uint32_t physical) { state_->space.give_back(physical); }
 bool ChunkStore::retake_block(uint32_t physical) { return state_->space.retake(physical); }
-void ChunkStore::pin_block(uint32_t physical) { state_->space.pin(physical); }
+bool ChunkStore::pin_block(uint32_t physical) {
+  if (physical == 0 || physical > state_->space.total() || state_->space.is_free(physical))
+    return false;
+  state_->space.pin(physical);
+  return true;
+}
 void ChunkStore::unpin_block(uint32_t physical) { state_->space.unpin(physical); }
 uint64_t ChunkStore::block_offset_bytes(uint32_t physical) const {
   return state_->geometry.block_offset(physical);
@@ -453,7 +467,7 @@ void State::finish_write(WriteOp* op) {
     read->unlink();
     start_read(read);
   }
-  if (checkpoint.phase == Checkpoint::Phase::kDrain) advance_checkpoint();
+  if (checkpoint.phase == Checkpoint::Phase::kDrain && writes_running == 0) start_stream();
   op->result = op->error;
   op->done(op);
 }
@@ -461,6 +475,11 @@ void State::finish_write(WriteOp* op) {
 void ChunkStore::write_block(io::FileOp* op, uint32_t physical) {
   op->offset_bytes += state_->geometry.block_offset(physical);
   state_->file.write(op);
+}
+
+void ChunkStore::read_block(io::FileOp* op, uint32_t physical) {
+  op->offset_bytes += state_->geometry.block_offset(physical);
+  state_->file.read(op);
 }
 
 // --- checks

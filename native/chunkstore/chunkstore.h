@@ -43,6 +43,8 @@ struct FormatOptions {
   uint32_t reserve_percent = 2;  // new allocations stop here (R8)
   uint64_t blob_bytes =
       0;  // most that the blobs of one checkpoint may take; 0: bytes / 256, 1 MiB .. 512 MiB
+  bool zeroed = false;     // write zeros over all of it (slow), so that no first write changes
+                           // file-system metadata later
   bool overwrite = false;  // also where a store is already (else kExists)
 };
 
@@ -156,10 +158,13 @@ class ChunkStore {
   // Large writes (R4): takes a block out of the free space, to be mapped by map_block or given back
   // by drop_block. 0: no space. None of it was reserved before.
   uint32_t take_block(bool into_reserve = false);
-  void drop_block(uint32_t physical);  // never mapped: free at once
+  // Never mapped: free at once. No operation on it may be in flight, except those that pinned it.
+  void drop_block(uint32_t physical);
   void write_block(io::FileOp* op,
                    uint32_t physical);  // op->iov: up to kBlockBytes; op->offset_bytes (in: within
                                         // the block) is adjusted; op->durable as set
+  // The same for reading: of a block that is taken or pinned, unchecked.
+  void read_block(io::FileOp* op, uint32_t physical);
   uint64_t block_offset_bytes(uint32_t physical) const;
   // Replaces the whole block's mapping by `physical` (taken), all sectors written with these CRCs.
   // The old one is freed.
@@ -171,7 +176,8 @@ class ChunkStore {
   // R5: while a retained log record names the block (mapped, taken or freed meanwhile), or a read
   // of the owner's own uses it, it is pinned and is not used again. Counted (at most 32767). Pins
   // are in memory only: after a restart retake or pin again.
-  void pin_block(uint32_t physical);
+  // False: the block is free, or no block of this store: what named it is stale or damaged.
+  [[nodiscard]] bool pin_block(uint32_t physical);
   void unpin_block(uint32_t physical);
 
   // Discard and zeroes: clears written bits of `mask`; a block with no written sector is unmapped.

@@ -131,8 +131,11 @@ TEST_F(ChunkStoreTest, AFreedBlockWaitsForTheCheckpointAfterIt) {  // R5
 TEST_F(ChunkStoreTest, APinnedBlockWaitsForItsLastPin) {  // R5
   store.write(1, kChunk, 5, 1, 41, 9);
   const uint32_t block = store->block_state(1, kChunk, 5).physical;
-  store->pin_block(block);
-  store->pin_block(block);
+  EXPECT_TRUE(store->pin_block(block));
+  EXPECT_TRUE(store->pin_block(block));
+  EXPECT_FALSE(store->pin_block(block + 1)) << "it is free";
+  EXPECT_FALSE(store->pin_block(0));
+  EXPECT_FALSE(store->pin_block(UINT32_MAX));
   store->drop_volume(1, kChunk.volume);
   EXPECT_EQ(store.checkpoint({}), 0);
   EXPECT_EQ(store->usage().blocks_pending_free, 1u);

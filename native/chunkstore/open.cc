@@ -109,8 +109,9 @@ Outcome ChunkStore::format(io::Loop& loop, const std::string& path, const Format
           flaw_of(block.as<Superblock>(), kSuperblockMagic).none())
         return Error{Code::kExists, path + ": holds store " + block.as<Superblock>().store.text() +
                                         " already; remove it first, or format with overwrite"};
-  if (file->size_bytes() < geometry->bytes)
-    if (int error = file->allocate_sync(geometry->bytes))
+  if (options.zeroed || file->size_bytes() < geometry->bytes)
+    if (int error = options.zeroed ? file->allocate_zeroed_sync(geometry->bytes)
+                                   : file->allocate_sync(geometry->bytes))
       return io_error(path, "cannot allocate space", geometry->bytes, error);
 
   // Root 1 in slot 1, nothing in slot 0; then the superblocks: a store exists once it is complete.

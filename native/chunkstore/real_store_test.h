@@ -49,7 +49,6 @@ struct RealStore {
     const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
     EXPECT_EQ(::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset)),
               static_cast<ssize_t>(bytes.size()));
-    ::fsync(fd);
     ::close(fd);
   }
   void flip(uint64_t offset, uint8_t bits) {

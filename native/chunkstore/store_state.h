@@ -104,13 +104,13 @@ struct ChunkStore::State {
 
   // checkpoint.cc
   void begin_checkpoint(io::Op* op, std::vector<GroupBlob> blobs_in);
-  void advance_checkpoint();
   void start_stream();
   bool fill_page_writer(Checkpoint::Writer& writer);
   bool fill_body_writer(Checkpoint::Writer& writer);
   void serialize_page(uint32_t number, uint32_t slot, PageSlot& out);
   static void on_checkpoint_write(io::Op* file_op);
   static void on_checkpoint_step(io::Op* file_op);
+  void flush();
   void write_root();
   void finish_checkpoint();
 
