@@ -1,0 +1,243 @@
+// Three chunkservers and a client on one event loop over loopback: the spine with real files and sockets. Faults belong to
+// native/sim and tests/faults; this shows that the parts fit.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+#include <thread>
+
+#include "native/client/volume_client.h"
+#include "native/copyset/store_server.h"
+
+namespace curve::copyset {
+namespace {
+
+constexpr uint32_t kPool = 1, kCopysets = 8;
+
+struct Spine : testing::Test {
+  void SetUp() override {
+    directory = std::filesystem::temp_directory_path() / ("curve-spine-" + std::to_string(getpid()));
+    std::filesystem::remove_all(directory);
+    auto made = io::make_loop();
+    ASSERT_TRUE(made.ok()) << made.error().message;
+    loop = std::move(*made);
+    secret.assign(32, std::byte{7});
+    timer.owner = this;
+    for (int i = 0; i < 3; ++i) {
+      StoreFormat format;
+      format.store.bytes.fill(static_cast<uint8_t>(i + 1));
+      format.cluster.bytes.fill(9);
+      format.data_bytes = 256u << 20;
+      format.wal_bytes = 64u << 20;
+      const std::string path = directory / std::to_string(i);
+      std::filesystem::create_directories(path);
+      auto formatted = StoreServer::format(*loop, path, format);
+      ASSERT_TRUE(formatted.ok()) << formatted.error().message;
+    }
+    start_servers();
+  }
+
+  void start_servers() {
+    for (int i = 0; i < 3; ++i) {
+      ServerOptions options;
+      auto opened = StoreServer::open(*loop, pool, directory / std::to_string(i), secret, options);
+      ASSERT_TRUE(opened.ok()) << opened.error().message;
+      servers[i] = std::move(*opened);
+      auto bound = servers[i]->listen({"127.0.0.1:0"});
+      ASSERT_TRUE(bound.ok()) << bound.error().message;
+      addresses[i] = *bound;
+    }
+    for (int i = 0; i < 3; ++i) {
+      for (int k = 0; k < 3; ++k) servers[i]->set_peer(servers[k]->store_id(), addresses[k]);
+      servers[i]->start();
+    }
+  }
+
+  void TearDown() override {
+    if (client) {
+      run_until([&] { client->close([this] { client_closed = true; }); }, [&] { return client_closed; });
+      client.reset();
+    }
+    stop_servers();
+    loop.reset();
+    std::filesystem::remove_all(directory);
+  }
+
+  void stop_servers() {
+    int stopped = 0;
+    run_until(
+        [&] {
+          for (auto& server : servers) {
+            if (server) server->stop([&] { ++stopped; });
+          }
+        },
+        [&] { return stopped == 3; });
+    for (auto& server : servers) server.reset();
+  }
+
+  // Runs `first` on the loop, then turns until `end` holds.
+  void run_until(std::function<void()> first, std::function<bool()> end) {
+    begin = std::move(first);
+    ended = std::move(end);
+    give_up_ns = 0;
+    timer.fire = [](io::Timer* each) {
+      Spine* self = static_cast<Spine*>(each->owner);
+      if (self->begin) {
+        self->give_up_ns = self->loop->now_ns() + 30'000'000'000;
+        auto once = std::move(self->begin);
+        self->begin = nullptr;
+        once();
+      }
+      if (self->ended() || self->loop->now_ns() > self->give_up_ns) return self->loop->stop();
+      self->loop->arm(each, self->loop->now_ns() + 1'000'000);
+    };
+    loop->arm(&timer, loop->now_ns());
+    loop->run();
+    EXPECT_TRUE(ended()) << "gave up waiting";
+  }
+
+  void form() {
+    int formed = 0;
+    run_until(
+        [&] {
+          for (uint32_t c = 0; c < kCopysets; ++c) {
+            replica::Genesis genesis;
+            genesis.group = base::copyset_id(kPool, c);
+            genesis.config.count = 3;
+            for (int i = 0; i < 3; ++i) genesis.config.members[i].store = servers[i]->store_id();
+            genesis.config.preferred = servers[c % 3]->store_id();
+            for (auto& server : servers) {
+              server->form(genesis, [&](Code code) { formed += code == Code::kOk; });
+            }
+          }
+        },
+        [&] { return formed == 3 * static_cast<int>(kCopysets) && leaders() == kCopysets; });
+  }
+
+  uint32_t leaders() {
+    uint32_t count = 0;
+    for (auto& server : servers) {
+      for (const CopysetStatus& status : server->status(true).copysets) count += status.role == raft::Role::kLeader;
+    }
+    return count;
+  }
+
+  void fence(VolumeId volume, Epoch epoch) {
+    std::vector<CopysetId> all;
+    for (uint32_t c = 0; c < kCopysets; ++c) all.push_back(base::copyset_id(kPool, c));
+    size_t applied = 0;
+    int answers = 0;
+    run_until(
+        [&] {
+          for (auto& server : servers) {
+            server->fence(volume, epoch, epoch, {}, all, [&](FenceResult result) {
+              applied += result.applied.size();
+              ++answers;
+            });
+          }
+        },
+        [&] { return answers == 3; });
+    EXPECT_EQ(applied, kCopysets);
+  }
+
+  void open_client(VolumeId volume, Epoch epoch) {
+    client::VolumeMap map;
+    map.version = 1;
+    map.volume = map.placement_id = volume;
+    map.size_bytes = 1ull << 30;
+    map.epoch = epoch;
+    map.pool = kPool;
+    for (int i = 0; i < 3; ++i) map.stores.push_back({servers[i]->store_id(), addresses[i]});
+    for (uint32_t c = 0; c < kCopysets; ++c) map.copysets.push_back({{0, 1, 2}, static_cast<uint8_t>(c % 3)});
+    client = client::VolumeClient::open(*loop, pool, map, secret);
+  }
+
+  Code io(client::IoType type, uint64_t offset, std::span<std::byte> bytes, uint64_t length = 0) {
+    iovec iov{bytes.data(), bytes.size()};
+    client::IoRequest request;
+    request.type = type;
+    request.offset_bytes = offset;
+    request.bytes = length ? length : bytes.size();
+    if (!bytes.empty()) request.iov = {&iov, 1};
+    bool done = false;
+    request.owner = &done;
+    request.done = [](client::IoRequest* each) { *static_cast<bool*>(each->owner) = true; };
+    run_until([&] { client->submit(&request); }, [&] { return done; });
+    return request.code;
+  }
+
+  std::filesystem::path directory;
+  base::BufferPool pool;
+  std::unique_ptr<io::Loop> loop;
+  std::vector<std::byte> secret;
+  std::unique_ptr<StoreServer> servers[3];
+  io::Address addresses[3];
+  std::unique_ptr<client::VolumeClient> client;
+  bool client_closed = false;
+  io::Timer timer;
+  std::function<void()> begin;
+  std::function<bool()> ended;
+  uint64_t give_up_ns = 0;
+};
+
+std::vector<std::byte> pattern(size_t bytes, uint32_t seed) {
+  std::vector<std::byte> out(bytes);
+  for (size_t i = 0; i < bytes; ++i) out[i] = static_cast<std::byte>(mix64(seed * 1000003ull + i / 8) >> (i % 8 * 8));
+  return out;
+}
+
+TEST_F(Spine, WritesComeBackAlsoInPartsAfterCheckpointAndRestart) {
+  form();
+  fence(5, 1);
+  open_client(5, 1);
+  std::vector<std::byte> expected(64u << 20), got(64u << 20);
+  auto write = [&](uint64_t offset, std::vector<std::byte> data) {
+    ASSERT_EQ(io(client::IoType::kWrite, offset, data), Code::kOk);
+    std::memcpy(expected.data() + offset, data.data(), data.size());
+  };
+  auto check = [&] {
+    for (uint64_t at = 0; at < expected.size(); at += 4u << 20) {
+      std::span<std::byte> part(got.data() + at, 4u << 20);
+      ASSERT_EQ(io(client::IoType::kRead, at, part), Code::kOk);
+      ASSERT_EQ(std::memcmp(part.data(), expected.data() + at, part.size()), 0) << "at " << at;
+    }
+  };
+  write(0, pattern(4096, 1));
+  write(8192 + 512, pattern(512, 2));              // part of a sector (R14)
+  write((16u << 20) - 8192, pattern(65536, 3));    // across chunks
+  write(20u << 20, pattern(3u << 20, 4));          // several requests
+  write((20u << 20) + 1536, pattern(10240, 5));    // unaligned at both ends
+  ASSERT_EQ(io(client::IoType::kWriteZeroes, (21u << 20) + 512, {}, 200 * 1024), Code::kOk);
+  std::memset(expected.data() + (21u << 20) + 512, 0, 200 * 1024);
+  check();
+  for (auto& server : servers) {
+    Code code = Code::kBusy;
+    run_until([&] { server->checkpoint_now([&](Code result) { code = result; }); }, [&] { return code != Code::kBusy; });
+    EXPECT_EQ(code, Code::kOk);
+  }
+  check();
+  write(4096, pattern(8192, 6));  // beside what is in the store now
+  write((20u << 20) + 512, pattern(512, 7));
+  check();
+  run_until([&] { client->close([this] { client_closed = true; }); }, [&] { return client_closed; });
+  client.reset();
+  client_closed = false;
+  stop_servers();
+  start_servers();
+  open_client(5, 1);
+  check();
+}
+
+TEST_F(Spine, AFencedClientIsSilencedForReadsAndWrites) {
+  form();
+  fence(5, 1);
+  open_client(5, 1);
+  auto data = pattern(4096, 1);
+  ASSERT_EQ(io(client::IoType::kWrite, 0, data), Code::kOk);
+  fence(5, 2);
+  EXPECT_EQ(io(client::IoType::kRead, 0, data), Code::kFenced);
+  EXPECT_EQ(io(client::IoType::kWrite, 0, data), Code::kFenced);
+}
+
+}  // namespace
+}  // namespace curve::copyset
