@@ -18,6 +18,15 @@ inline constexpr size_t kRecentEntriesMax = 256;  // per group, applied ones
 inline constexpr uint64_t kWalReserveBytes =
     8u << 20;  // for copies, hard state, commits: never used by proposals
 
+// R7: what is not applied cannot leave the WAL, and a follower must be able to take what every leader has in flight, so that each
+// store proposes only while its own share is small.
+inline constexpr uint64_t kUnappliedShare = 8;
+
+// What an entry takes in the WAL, whether its payload is in memory or not.
+inline uint64_t logged_bytes(const Entry& entry) {
+  return entry.head.size() + entry.sector_crcs.size() * uint64_t{kSectorBytes} + 64;
+}
+
 // One WAL append being filled or in flight. Invariant: records[i] belongs to owners[i].
 struct Replica::Batch {
   Replica* replica = nullptr;

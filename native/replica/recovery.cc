@@ -184,6 +184,7 @@ void Replica::apply_recovered(ReplicaGroup& group, std::vector<wal::LoggedEntry>
       }
       group.recent_.push_back(entry);
       cached_bytes_ += entry->bytes();
+      unapplied_bytes_ += logged_bytes(*entry);
     }
   }
   flush();

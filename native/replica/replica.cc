@@ -121,6 +121,7 @@ Code Replica::propose(ReplicaGroup& group, const EntryRef& entry) {
                      64, entry->head.size(), kWalReserveBytes)) {
     return Code::kBusy;
   }
+  if (unapplied_bytes_ > wal_.capacity_bytes() / kUnappliedShare) return Code::kBusy;
   raft::EntryMeta meta;
   meta.type = raft::EntryType::kData;
   meta.bytes = entry->bytes();
@@ -155,6 +156,7 @@ void Replica::fill_made(ReplicaGroup& group, Index last) {
       made->head = raft::encode_config(group.raft().config());
     group.recent_.push_back(made);
     cached_bytes_ += made->bytes();
+    unapplied_bytes_ += logged_bytes(*made);
   }
 }
 
@@ -164,6 +166,7 @@ void Replica::put_entry(ReplicaGroup& group, const EntryRef& entry) {
   fill_made(group, entry->index - 1);
   group.recent_.push_back(entry);
   cached_bytes_ += entry->bytes();
+  unapplied_bytes_ += logged_bytes(*entry);
 }
 
 // Forgets contents with index >= first; proposals among them are lost with the leadership that made
@@ -172,6 +175,7 @@ void Replica::drop_from(ReplicaGroup& group, Index first) {
   while (!group.recent_.empty() && group.recent_first_ + group.recent_.size() > first) {
     EntryRef& last = group.recent_.back();
     cached_bytes_ -= last->bytes();
+    if (last->index > group.applied_) unapplied_bytes_ -= logged_bytes(*last);
     if (last->context) {
       machine_.dropped(group, *last);
       last->context = nullptr;
@@ -407,7 +411,10 @@ void Replica::apply_ready(ReplicaGroup& group) {
   if (ready.empty()) return;
   machine_.apply(group, ready);
   group.applied_ = ready.back()->index;
-  for (EntryRef& entry : ready) entry->context = nullptr;
+  for (EntryRef& entry : ready) {
+    entry->context = nullptr;
+    unapplied_bytes_ -= logged_bytes(*entry);
+  }
   group.raft().on_applied(group.applied_);
   ready.clear();
   forget_old(group);

@@ -220,6 +220,7 @@ class Replica {
   uint64_t timer_deadline_ = 0;
   uint64_t appends_ = 0;
   uint64_t cached_bytes_ = 0;
+  uint64_t unapplied_bytes_ = 0;  // of entries > applied, as they stand in the WAL
   bool started_ = false, stopped_ = false;
 };
 
