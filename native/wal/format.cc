@@ -46,6 +46,8 @@ Outcome check_anchor(const Anchor& a) {
         return bad_anchor("generation boundaries out of order");
     }
   }
+  const uint64_t lap_end = a.segment_of(a.start_position) * a.segment_bytes + a.capacity_bytes();
+  if (a.newest().position > lap_end) return bad_anchor("generation boundary beyond the log");
   if (a.newest().generation != a.generation) return bad_anchor("generation without its boundary");
   return {};
 }

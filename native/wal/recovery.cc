@@ -53,6 +53,7 @@ class Recovery {
   };
   struct Behind {
     uint64_t first_position = 0;  // of a genuine append behind; 0: none was found
+    uint64_t last_position = 0;   // of the last one that was found
     uint64_t watermark = 0;       // the highest of all that were found
   };
 
@@ -83,6 +84,7 @@ class Recovery {
   RecoveryReport report_;
   Expected expected_;
   uint64_t watermark_ = 0;
+  uint64_t furthest_position_ = 0;  // of an append behind damage that was seen
   std::deque<Held> held_;
   uint64_t newer_generation_ = 0;  // an append of it was found though the anchor does not know it
   uint64_t newer_position_ = 0;
@@ -134,10 +136,13 @@ void Recovery::walk() {
       take(found.header, found.used);
       continue;
     }
-    const Behind behind = look_behind(found.found);
+    // Looked for once: before the furthest append known, the log goes on anyway.
+    const Behind behind = here < furthest_position_ ? Behind{furthest_position_, 0, watermark_}
+                                                    : look_behind(found.found);
     const Promise promise = promise_of(expected_.sequence, behind.watermark);
     if (recovery_action(found.found, promise) == Action::kDamage) {
       watermark_ = std::max(watermark_, behind.watermark);
+      furthest_position_ = std::max(furthest_position_, behind.last_position);
       if (resume_behind_damage(found.found, behind)) continue;
       return;
     }
@@ -313,6 +318,7 @@ Recovery::Behind Recovery::look_behind(Found found) {
   auto note = [&](uint64_t position, const AppendHeader& header) {
     if (header.sequence < expected_.sequence) return true;
     if (!out.first_position) out.first_position = position;
+    out.last_position = position;
     out.watermark = std::max(out.watermark, header.watermark);
     return true;
   };
@@ -439,14 +445,13 @@ Outcome Recovery::raise_generation() {
   s_.anchor = std::move(next);
 
   s_.head = expected_.position;
-  s_.head_segment_end = anchor_.segment_end(s_.head);
+  // At the start of a segment: not entered yet, because it may still be in use.
+  const bool entered = s_.head % anchor_.segment_bytes != 0;
+  s_.head_segment_end = entered ? anchor_.segment_end(s_.head) : s_.head;
   s_.next_sequence = expected_.sequence;
   s_.last_link = expected_.link;
   s_.done_sequence = s_.published_sequence = s_.anchor.watermark;
-  if (s_.draft.segment != anchor_.segment_of(s_.head)) {
-    s_.draft.begin(anchor_.segment_of(s_.head));
-    s_.draft.usable = s_.head % anchor_.segment_bytes == 0;
-  }
+  if (!entered || s_.draft.segment != anchor_.segment_of(s_.head)) s_.draft.usable = false;
   s_.recovered = true;
   return {};
 }

@@ -209,6 +209,25 @@ TEST(RecoveryTable, AWholeSegmentCanBeLostAndTheRestIsFound) {
   EXPECT_EQ(log.seen_ids(), ids(1, 60, lost));
 }
 
+TEST(RecoveryTable, DamageIsForgottenOnlyWhenItsSegmentIsReleased) {
+  Chain log(60, {.segment_bytes = 64 * 1024, .segments = 32, .idle_publish_ns = ~0ull >> 1});
+  log.crash(sim::CrashKind::kKill);
+  const uint64_t segment = log.at[0].position + 64 * 1024;
+  for (uint64_t p = segment; p < segment + 64 * 1024; p += kSectorBytes)
+    log.file().pages[log.file_offset(p) / sim::kPageBytes].reset();
+  ASSERT_TRUE(log.start());
+  ASSERT_TRUE(log.report().damaged);
+  for (uint64_t position : {segment - 1, segment, segment + 5000}) {
+    log.release(position);
+    log.restart();
+    EXPECT_TRUE(log.report().damaged) << position - segment;
+  }
+  log.release(segment + 64 * 1024);
+  log.restart();
+  EXPECT_FALSE(log.report().damaged) << log.report().damage;
+  EXPECT_EQ(log.seen_ids().back(), 60u);
+}
+
 // --- footers ---
 
 TEST(Footer, SealedSegmentsAreReadFromTheirFooters) {
@@ -418,6 +437,67 @@ TEST(CrashMatrix, NothingAcknowledgedIsLostNothingDeadComesBack) {
   }
   EXPECT_GT(torn, 50u);  // the adversary did something
   EXPECT_GT(cut, 20u);
+}
+
+// R7: the log is full, a release is under way, and the power goes at some moment of it.
+TEST(CrashMatrix, ASegmentIsUsedAgainOnlyAfterItsAnchorIsDurable) {
+  uint64_t released = 0;
+  for (uint64_t seed = 1; seed <= 30; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Matrix m(2000 + seed);
+    while (m.log.can_append(m.next_id)) m.log.append_and_settle(m.next_id++);
+    m.log.release(m.log.wal().start_position() + 2 * m.log.wal().segment_bytes(), false);
+    const uint64_t steps = m.random.below(6);
+    for (uint64_t i = 0; i < steps; ++i) {
+      if (m.log.append(m.next_id)) ++m.next_id;
+      m.log.run_for(m.random.below(300 * sim::kMicrosecond));
+    }
+    released += !m.log.releasing();
+    m.log.crash(sim::CrashKind::kPower);
+    ASSERT_TRUE(m.log.start()) << m.log.refusal();
+    m.log.check();
+    if (testing::Test::HasFailure()) return;
+  }
+  EXPECT_GT(released, 3u);
+  EXPECT_LT(released, 27u);
+}
+
+TEST(CrashMatrix, AFullLogThatEndsWithItsLastSegmentIsNotWrittenOver) {
+  // Appends of one sector and no footer room: fill to the very last sector of the lap.
+  TestLog log(17, {.segment_bytes = 64 * 1024, .segments = 4, .idle_publish_ns = ~0ull >> 1});
+  std::vector<std::byte> head(12000, std::byte{7});
+  uint64_t appends = 0;
+  Append append;
+  bool done = false;
+  append.owner = &done;
+  append.done = [](Append* a) { *static_cast<bool*>(a->owner) = true; };
+  while (log.wal().has_room(0, 1, head.size() - 4096, 0)) {  // as much as goes in, sloppily
+    append.records.assign(1, {});
+    append.records[0].type = RecordType::kLocal;
+    const bool large = log.wal().has_room(0, 1, head.size(), 0);
+    append.records[0].head = std::span(head).first(large ? head.size() : 10);
+    done = false;
+    log.wal().append(&append);
+    ASSERT_TRUE(log.world().run_until([&] { return done; }, sim::kSecond));
+    ++appends;
+  }
+  append.header = {};
+  for (int i = 0; i < 3; ++i) {
+    log.crash(sim::CrashKind::kKill);
+    ASSERT_TRUE(log.start());
+    EXPECT_EQ(log.report().appends, appends);
+    EXPECT_FALSE(log.report().damaged);
+    // Whatever has_room() still allows must not touch what is there.
+    while (log.wal().has_room(0, 1, 0, 0)) {
+      append.records.assign(1, {});
+      append.records[0].type = RecordType::kLocal;
+      done = false;
+      log.wal().append(&append);
+      ASSERT_TRUE(log.world().run_until([&] { return done; }, sim::kSecond));
+      ++appends;
+    }
+    append.header = {};
+  }
 }
 
 TEST(CrashMatrix, AFlippedBitBelowTheWatermarkIsNeverSilent) {

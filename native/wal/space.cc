@@ -82,7 +82,8 @@ void FooterDraft::begin(uint64_t segment_number) {
 
 void Wal::State::next_segment() {
   // A footer still being written or waiting keeps its buffer; this segment then stays without one.
-  if (draft.usable && draft.body_bytes > 0 && !footer_writing && sealed.segment == 0)
+  const bool fits = head + footer_room(0) <= head_segment_end;
+  if (draft.usable && draft.body_bytes > 0 && fits && !footer_writing && sealed.segment == 0)
     std::swap(draft, sealed);
   head = head_segment_end;
   head_segment_end += segment_bytes();
@@ -163,22 +164,22 @@ void Wal::State::release_before(uint64_t position, std::span<const std::byte> bl
   next_anchor.blob.assign(blob.begin(), blob.end());
   next_anchor.watermark = done_sequence;
   ++next_anchor.anchor_sequence;
-  if (position > anchor.start_position) {
-    const Segment& segment = slot_of(position);
-    if (segment.number == segment_of(position)) {
-      next_anchor.start_position = std::max(anchor.start_position, segment.first_position);
-      next_anchor.start_sequence = std::max(anchor.start_sequence, segment.first_sequence);
-      if (next_anchor.start_position == segment.first_position)
-        next_anchor.start_link = segment.first_link;
-    } else if (position == head) {  // the segment of the head, nothing in it yet
-      next_anchor.start_position = head;
-      next_anchor.start_sequence = next_sequence;
-      next_anchor.start_link = last_link;
-    } else {
-      return defer(op, -EINVAL);
-    }
+  // The first append of the segment of `position`, or of the next segment that has one: damage may
+  // have taken a whole one.
+  uint64_t at = std::max(position, anchor.start_position);
+  while (at < head && slot_of(at).number != segment_of(at)) at = anchor.segment_end(at);
+  if (at >= head) {
+    next_anchor.start_position = head;
+    next_anchor.start_sequence = next_sequence;
+    next_anchor.start_link = last_link;
+  } else if (const Segment& segment = slot_of(at); segment.first_position > anchor.start_position) {
+    next_anchor.start_position = segment.first_position;
+    next_anchor.start_sequence = segment.first_sequence;
+    next_anchor.start_link = segment.first_link;
   }
-  if (next_anchor.start_position > next_anchor.damage_position) next_anchor.damage_position = 0;
+  // Forgotten only when all of it lies before what the owner still needs.
+  if (next_anchor.damage_position <= position - position % segment_bytes())
+    next_anchor.damage_position = 0;
   auto& boundaries = next_anchor.boundaries;
   while (boundaries.size() > 1 && boundaries[1].position <= next_anchor.start_position)
     boundaries.erase(boundaries.begin());

@@ -322,7 +322,8 @@ void Wal::State::complete() {
   completing = true;
   while (Append* append = inflight.front()) {
     if (CURVE_MUTANT("r2_wal_done_out_of_order")) {
-      while (append && !append->written) append = inflight.next(append);
+      while (append && (!append->written || append->external_pending > 0))
+        append = inflight.next(append);
       if (!append) break;
     } else if (!append->written || append->external_pending > 0) {
       break;
