@@ -42,6 +42,11 @@ GroupCore::GroupCore(HostCore& owner, GroupInit init) : host(owner), id(init.id)
     broken_invariant(id, "recovered term is older than the log's", hard.term, log.last_term());
   }
   configs.reset(init.config_index, init.config);
+  for (const ConfigAt& later : init.later_configs) {
+    if (later.index > configs.current_index() && later.index <= log.last())
+      configs.push(later.index, later.config);
+  }
+  configs.settle(commit);
   use_config();
   const bool genesis = hard.term == 0 && log.last() == 0 && config().preferred == host.self;
   if (genesis && electable() && host.now_ns >= host.vote_after_ns) {

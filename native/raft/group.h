@@ -26,7 +26,8 @@ struct HostCore;
 struct GroupInit {
   CopysetId id = 0;
   Config config;            // empty: not configured yet (R1): no vote, no candidacy; learns it by sync
-  Index config_index = 0;
+  Index config_index = 0;   // at or before `base_index` as a rule; a later one cannot be rolled back further
+  std::vector<ConfigAt> later_configs;  // kConfig entries of `log` behind config_index, in order
   HardState hard;
   Index commit = 0;         // durable lower bound
   Index applied = 0;        // entries through here are in the state machine
@@ -51,7 +52,8 @@ struct Ready {
   Role role = Role::kFollower;
   Term term = 0;
   StoreId leader;
-  bool sync_offered = false;      // a leader offers sync: the owner starts filling (R10)
+  bool sync_offered = false;      // a leader offers sync: the owner starts filling (R10). Repeated while it goes on; the
+                                  // owner passes over those from a store that it is being filled by already
   StoreId sync_from;
   Index sync_index = 0;
   bool damage_cleared = false;    // R3: damaged() became false since the last Ready; the owner may make that durable
@@ -95,10 +97,7 @@ class Group {
 
   // Follower side of kAppend. entries[i].index == message.first + i. The owner keeps the contents of the new entries. For
   // kConfig entries the owner passes the decoded configuration in `configs` (index, config) because it takes effect on append.
-  struct ConfigAt {
-    Index index;
-    Config config;
-  };
+  using ConfigAt = raft::ConfigAt;
   AppendVerdict step_append(const Message& message, std::span<const EntryMeta> entries,
                             std::span<const ConfigAt> configs, uint64_t now_ns);
   void step(const Message& message, uint64_t now_ns);  // all other messages

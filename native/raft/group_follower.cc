@@ -94,7 +94,7 @@ AppendVerdict GroupCore::step_append(const Message& message, std::span<const Ent
   on_leader_contact(message.peer);
   if (syncing) {  // R10: neither appends nor acknowledges; the leader learns that the sync has to
                   // go on
-    if (sync_from != message.peer) emit(message_to(message.peer, MessageType::kSyncOffer));
+    emit(message_to(message.peer, MessageType::kSyncOffer));
     return {};
   }
   const bool agrees =

@@ -16,7 +16,6 @@ void GroupCore::on_sync_message(const Message& message) {
   if (message.term > hard.term) become_follower(message.term, message.peer);
   if (role == Role::kLeader) return;
   on_leader_contact(message.peer);
-  if (syncing && sync_from == message.peer) return;  // under way
   sync_offered = true;
   sync_from = message.peer;
   sync_index = message.index;
@@ -54,7 +53,6 @@ void GroupCore::finish_sync(Index index, Term term, const Config& config_then, I
   verified = commit;
   if (!keeps || config_index >= configs.current_index()) configs.reset(config_index, config_then);
   syncing = false;
-  sync_from = {};
   use_config();
   if (term > hard.term) set_hard({term, {}});
   acknowledge = true;

@@ -25,6 +25,12 @@ struct Config {
   bool operator==(const Config&) const = default;
 };
 
+// A configuration entry of a log.
+struct ConfigAt {
+  Index index = 0;
+  Config config;
+};
+
 enum class EntryType : uint8_t {
   kNoop = 0,    // first entry of a leader's term
   kConfig = 1,  // head: encoded Config (the layer above encodes; see Group::propose_config)
