@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -16,6 +17,7 @@
 
 #include "native/io/address.h"
 #include "native/io/test_loop.h"
+#include "native/io/uring_backend.h"
 
 namespace curve::io {
 namespace {
@@ -85,6 +87,21 @@ TEST_F(StreamTest, TcpAndUnixCarryBytes) {
     loop.run_turns(2);
   }
   EXPECT_FALSE(std::filesystem::exists(directory.file("s")));
+}
+
+TEST_F(StreamTest, BothEndsSendAtOnceAndNoticeALostPeer) {
+  auto [here, there] = connected();
+  for (Stream* stream : {here, there}) {
+    int value = 0;
+    socklen_t bytes = sizeof value;
+    getsockopt(stream->backend->fd, IPPROTO_TCP, TCP_NODELAY, &value, &bytes);
+    EXPECT_EQ(value, 1);
+    getsockopt(stream->backend->fd, SOL_SOCKET, SO_KEEPALIVE, &value, &bytes);
+    EXPECT_EQ(value, 1);
+    getsockopt(stream->backend->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &value, &bytes);
+    EXPECT_GT(value, 0);
+    stream->close();
+  }
 }
 
 TEST_F(StreamTest, ReceiveAllFillsOrTellsWhatCameBeforeTheEnd) {

@@ -43,7 +43,6 @@ struct ListenerBackend : base::ListHook {
   LoopBackend* loop = nullptr;
   Listener* listener = nullptr;  // null: closed
   int fd = -1;
-  bool tcp = false;
   bool in_kernel = false;    // the multishot accept
   uint32_t undelivered = 0;  // accepted streams whose event has not run
   std::string unlink_path;   // of a unix socket

@@ -19,12 +19,22 @@ namespace {
 
 constexpr uint64_t kAcceptRetryNs = 100'000'000;
 constexpr int kBacklog = 1024;
+constexpr int kKeepAliveSeconds = 30;
 constexpr int kConnectSlot =
     1;  // Op::backend of a ConnectOp: the stream while the kernel connects it
 
-void set_no_delay(int fd) {
-  const int one = 1;
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+// Small frames leave at once; a peer that vanished without a word is noticed, idle (keep-alive) or
+// not (user timeout). Accepted sockets inherit all of it from the listening one.
+void set_tcp_options(int fd) {
+  const auto set = [fd](int level, int name, int value) {
+    setsockopt(fd, level, name, &value, sizeof value);
+  };
+  set(IPPROTO_TCP, TCP_NODELAY, 1);
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveSeconds);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, kKeepAliveSeconds / 3);
+  set(IPPROTO_TCP, TCP_KEEPCNT, 3);
+  set(IPPROTO_TCP, TCP_USER_TIMEOUT, 2 * kKeepAliveSeconds * 1000);
 }
 
 SocketAddress name_of(int fd, int (*get)(int, sockaddr*, socklen_t*)) {
@@ -92,6 +102,7 @@ void LoopBackend::connect(ConnectOp* op, const Address& address) {
   if (!parsed) return finish(op, -EINVAL);
   const int fd = socket(parsed->family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return finish(op, -errno);
+  if (parsed->family() != AF_UNIX) set_tcp_options(fd);
   StreamBackend* stream = make_stream(fd);
   stream->connecting = op;
   stream->address = *parsed;
@@ -116,7 +127,6 @@ void LoopBackend::connect_completed(StreamBackend* stream, int32_t result) {
     free_stream_when_idle(stream);
     return finish(op, result);
   }
-  if (family != AF_UNIX) set_no_delay(stream->fd);
   stream->peer = address_text(stream->address);
   op->stream = &stream->stream;
   finish(op, 0);
@@ -131,7 +141,10 @@ Result<Address> LoopBackend::listen(const Address& address, Listener* listener) 
   const int fd = socket(parsed->family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return listen_error(address.text, "cannot make a socket", errno);
   const int one = 1;
-  if (!is_unix) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (!is_unix) {
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    set_tcp_options(fd);
+  }
   const std::string path = is_unix ? address.text.substr(5) : "";
   int error = bind(fd, parsed->get(), parsed->bytes) == 0 ? 0 : errno;
   if (error == EADDRINUSE && is_unix && is_left_behind(*parsed, path)) {
@@ -147,7 +160,6 @@ Result<Address> LoopBackend::listen(const Address& address, Listener* listener) 
   backend->loop = this;
   backend->listener = listener;
   backend->fd = fd;
-  backend->tcp = !is_unix;
   backend->unlink_path = path;
   backend->retry.owner = backend;
   backend->retry.fire = [](Timer* timer) {
@@ -169,7 +181,6 @@ void LoopBackend::start_accept(ListenerBackend* listener) {
 void LoopBackend::accept_completed(ListenerBackend* listener, int32_t result, uint32_t flags) {
   if (!(flags & IORING_CQE_F_MORE)) listener->in_kernel = false;
   if (result >= 0) {
-    if (listener->tcp) set_no_delay(result);
     StreamBackend* stream = make_stream(result);
     stream->peer = peer_text(result);
     stream->listener = listener;
