@@ -93,14 +93,14 @@ void BlockSpace::reference(uint32_t block) {
     --taken_;
     ++mapped_;
   }
-  if (CURVE_MUTANT(r5_count_reference_twice)) ++uses_[block].references;
+  if (CURVE_MUTANT("r5_count_reference_twice")) ++uses_[block].references;
 }
 
 void BlockSpace::unreference(uint32_t block) {
   assert(uses_[block].references > 0);
   if (--uses_[block].references > 0) return;
   --mapped_;
-  if (CURVE_MUTANT(r5_reuse_freed_block_at_once)) return make_free(block);
+  if (CURVE_MUTANT("r5_reuse_freed_block_at_once")) return make_free(block);
   freed_.push_back(block);
 }
 

@@ -207,7 +207,7 @@ TEST(PageMap, AgreesWithAnOrderedMap) {
 }
 
 TEST(PageMap, AFullyMappedTebibyteFitsTheBudget) {  // 1.4 GiB per TiB, overlay included
-  constexpr uint64_t kChunks = 4096;  // 64 GiB: a 16th
+  constexpr uint64_t kChunks = 4096;                // 64 GiB: a 16th
   PageMap map(kChunks * kPagesPerChunk);
   for (uint32_t chunk = 0; chunk < kChunks; ++chunk)
     for (uint8_t part = 0; part < kPagesPerChunk; ++part) {

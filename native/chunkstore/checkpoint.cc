@@ -197,7 +197,7 @@ void State::on_checkpoint_write(io::Op* file_op) {
   if (c.error == 0 && (self.fill_page_writer(*writer) || self.fill_body_writer(*writer))) return;
   if (c.running > 0) return;
   if (c.error) return self.finish_checkpoint();
-  if (CURVE_MUTANT(r5_root_without_sync)) return self.write_root();
+  if (CURVE_MUTANT("r5_root_without_sync")) return self.write_root();
   self.flush();
 }
 

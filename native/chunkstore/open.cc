@@ -373,7 +373,7 @@ Outcome State::load_page(uint32_t number, const PageSlot& found) {
   if (const uint32_t crc = seal_of(found); crc != found.crc)
     return bad("checksum " + hex(crc), "checksum " + hex(found.crc));
   if (base::crc32c(std::as_bytes(std::span(&found, 1))) != name.crc &&
-      !CURVE_MUTANT(r5_accept_older_slot))
+      !CURVE_MUTANT("r5_accept_older_slot"))
     return bad("version " + std::to_string(name.version_low()) + " (low 30 bits) that root " +
                    std::to_string(version) + " names",
                "another page, of version " + std::to_string(found.version));
