@@ -39,6 +39,27 @@ TEST(Loop, TimersFireInOrderOfDeadline) {
   EXPECT_GE(loop->now_ns(), now + 3'000'000);
 }
 
+TEST(Loop, TurnsByHand) {
+  TestLoop loop;
+  std::vector<int> order;
+  NamedTimer a(&order, 1);
+  loop->arm(&a, loop->now_ns() + 3'000'000);
+  EXPECT_TRUE(loop->turn(0));
+  EXPECT_TRUE(order.empty());
+  for (int turns = 0; order.empty() && turns < 100; ++turns) EXPECT_TRUE(loop->turn(1'000'000'000));
+  EXPECT_EQ(order.size(), 1u);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(loop->turn(100'000));  // nothing will ever come
+  struct Posted : Mail {
+    bool ran = false;
+  } mail;
+  mail.run = [](Mail* m) { static_cast<Posted*>(m)->ran = true; };
+  std::thread poster([&] { loop->post(&mail); });
+  while (!mail.ran) EXPECT_TRUE(loop->turn(UINT64_MAX));
+  poster.join();
+  loop->abandon();
+  EXPECT_FALSE(loop->turn(0));
+}
+
 TEST(Loop, ATimerThatRearmsItselfInThePastDoesNotHoldTheTurn) {
   TestLoop loop;
   struct Again : Timer {
@@ -191,6 +212,26 @@ TEST(Loop, RunsOnAnotherThread) {
   loop->stop();
   runner.join();
   EXPECT_TRUE(loop->abandoned());  // with its thread
+}
+
+// Nothing to do: no turns. The standing timeout may wake it for a timer that has moved away, but only once.
+TEST(Loop, AnIdleLoopSleeps) {
+  TestLoop loop;
+  std::vector<int> order;
+  NamedTimer moved(&order, 1), last(&order, 2);
+  const uint64_t now = loop->now_ns();
+  loop->arm(&moved, now + 5'000'000);
+  loop->arm(&last, now + 50'000'000);
+  loop.run_turns(1);
+  loop->arm(&moved, now + 60'000'000'000);
+  int turns = 0;
+  loop.run_until([&] {
+    ++turns;
+    return !order.empty();
+  });
+  EXPECT_EQ(order, std::vector<int>{2});
+  EXPECT_LE(turns, 5);
+  loop->disarm(&moved);
 }
 
 TEST(Loop, NothingRunsAfterAbandon) {

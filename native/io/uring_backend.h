@@ -80,6 +80,7 @@ struct LoopBackend {
   Outcome create(const LoopOptions& options);
 
   void run();
+  bool turn(uint64_t wait_ns);
   void stop();
   void post(Mail* mail);
   void abandon();
@@ -133,8 +134,10 @@ struct LoopBackend {
 
  private:
   void drain();
+  void start();
+  void work();
   void enable();
-  void submit_and_wait();
+  void submit_and_wait(bool may_wait);
   void reap();
   void complete(uint64_t user_data, int32_t result, uint32_t flags);
   void run_ready();
@@ -151,6 +154,7 @@ struct LoopBackend {
   int event_fd_ = -1;
   uint64_t event_count_ = 0;  // the kernel reads the eventfd into it
   static constexpr uint64_t kNever = UINT64_MAX;
+  Timer turn_timer_;
   uint64_t timeout_at_ns_ = kNever;  // of the request in the kernel
   __kernel_timespec timeout_{};      // read by the kernel when it is submitted
   uint64_t inflight_ = 0;

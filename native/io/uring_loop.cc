@@ -152,27 +152,50 @@ void LoopBackend::enable() {
   arm_wake();
 }
 
-void LoopBackend::run() {
-  if (abandoned_) return;
+void LoopBackend::start() {
   if (!enabled_) enable();
   if (thread_ != std::this_thread::get_id()) die("run() on another thread than before", EINVAL);
   running_ = true;
+}
+
+// A turn up to its submission.
+void LoopBackend::work() {
+  now_ns_ = boot_time_ns();
+  reap();
+  run_ready();
+  if (mail_.load(std::memory_order_relaxed)) run_mail();
+  run_timers();
+  run_hooks();
+}
+
+void LoopBackend::run() {
+  if (abandoned_) return;
+  start();
   for (;;) {
-    now_ns_ = boot_time_ns();
-    reap();
-    run_ready();
-    if (mail_.load(std::memory_order_relaxed)) run_mail();
-    run_timers();
-    run_hooks();
+    work();
     if (abandoned_) break;
     if (stop_.load(std::memory_order_acquire)) {
       stop_.store(false, std::memory_order_relaxed);
       io_uring_submit_and_get_events(&ring_);
       break;
     }
-    submit_and_wait();
+    submit_and_wait(true);
   }
   running_ = false;
+}
+
+bool LoopBackend::turn(uint64_t wait_ns) {
+  if (abandoned_) return false;
+  start();
+  work();
+  if (!abandoned_) {
+    turn_timer_.fire = [](Timer*) {};  // it only ends the wait
+    if (wait_ns > 0 && wait_ns < kNever - now_ns_) timers_.arm(&turn_timer_, now_ns_ + wait_ns);
+    submit_and_wait(wait_ns > 0);
+    timers_.disarm(&turn_timer_);
+  }
+  running_ = false;
+  return !abandoned_;
 }
 
 // One timeout request stands in the kernel, at or before the earliest timer. A wait with a timeout
@@ -194,8 +217,8 @@ void LoopBackend::arm_timeout(uint64_t deadline_ns) {
   timeout_at_ns_ = deadline_ns;
 }
 
-void LoopBackend::submit_and_wait() {
-  bool wait = ready_.empty();
+void LoopBackend::submit_and_wait(bool may_wait) {
+  bool wait = may_wait && ready_.empty();
   if (wait && !timers_.empty()) {
     const uint64_t earliest_ns = timers_.earliest_ns();
     wait = earliest_ns > now_ns_ + 1;  // see Loop::arm
@@ -389,6 +412,7 @@ void Loop::remove_turn_hook(TurnHook* hook) {
 void Loop::post(Mail* mail) { backend_->post(mail); }
 void Loop::stop() { backend_->stop(); }
 void Loop::run() { backend_->run(); }
+bool Loop::turn(uint64_t wait_ns) { return backend_->turn(wait_ns); }
 void Loop::abandon() { backend_->abandon(); }
 bool Loop::abandoned() const { return backend_->abandoned_; }
 
