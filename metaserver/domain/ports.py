@@ -124,7 +124,7 @@ class NodeView:
 
 
 class RaftNode(Protocol):
-    """A replica of group 0 of the metaservers. No call blocks."""
+    """A replica of group 0 of the metaservers. No call blocks but `stop` and the snapshot's."""
 
     def start(self) -> None: ...
 
@@ -144,11 +144,15 @@ class RaftNode(Protocol):
         """A ticket above 0; answered by ReadReady or ReadFailed. Raises QueueFullError."""
         ...
 
+    # The three of a snapshot may block (disk): off the loop, one after the other, not after `stop`.
+
     def snapshot_begin(self, index: int, term: int) -> None: ...
 
     def snapshot_write(self, data: bytes) -> None: ...
 
-    def snapshot_commit(self) -> None: ...
+    def snapshot_commit(self) -> None:
+        """Durable when it returns; the log behind it may go."""
+        ...
 
     def status(self) -> NodeView: ...
 

@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 EVENTS_PER_TURN = 32
 SUBMIT_SECONDS = 10.0
-_SNAPSHOT_READ_BYTES = 64 * 1024
+_SNAPSHOT_PIECE_BYTES = 64 * 1024
 _DUTY_RESTART_SECONDS = 1.0
 _LEAD_RETRY_SECONDS = 0.02
 
@@ -165,6 +165,8 @@ class Replicator:
     async def close(self) -> None:
         """Waits for the native node to end. Idempotent."""
         started, self._started = self._started, False
+        if self._snapshotting is not None:
+            await self._snapshotting  # its thread uses the node
         if started:
             await asyncio.to_thread(self._node.stop)
 
@@ -323,14 +325,20 @@ class Replicator:
     # --- Snapshots ------------------------------------------------------------------------------
 
     async def _make_snapshot(self) -> None:
+        """Serializes in slices on the loop; the disk is waited for elsewhere."""
         try:
             capture = Capture(self.state)
             index = self.applied_index
-            self._node.snapshot_begin(index, self.applied_term)
-            for piece in capture.slices():
-                self._node.snapshot_write(piece)
+            await asyncio.to_thread(self._node.snapshot_begin, index, self.applied_term)
+            piece: list[bytes] = []
+            for part in capture.slices():
+                piece.append(part)
                 await asyncio.sleep(0)
-            self._node.snapshot_commit()
+                if sum(map(len, piece)) >= _SNAPSHOT_PIECE_BYTES:
+                    await asyncio.to_thread(self._node.snapshot_write, b"".join(piece))
+                    piece.clear()
+            await asyncio.to_thread(self._node.snapshot_write, b"".join(piece))
+            await asyncio.to_thread(self._node.snapshot_commit)
             self.snapshot_index = index
             _log.info("snapshot written", extra={"index": index})
         except Exception:
@@ -359,7 +367,7 @@ def _pieces(path: str) -> list[bytes]:
 
     def read() -> Iterator[bytes]:
         with open(path, "rb") as file:
-            while data := file.read(_SNAPSHOT_READ_BYTES):
+            while data := file.read(_SNAPSHOT_PIECE_BYTES):
                 yield data
 
     return list(read())

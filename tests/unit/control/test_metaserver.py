@@ -29,9 +29,12 @@ from curve_py.errors import (
 )
 from curve_py.proto import meta_pb2 as pb
 from curve_py.service.meta_client import AsyncMetaClient
+from metaserver.domain.entities import Copyset
 from metaserver.domain.snapshot import Capture, restore
 from metaserver.entrypoints.main import serve as serve_metaserver
 from metaserver.entrypoints.settings import MetaserverSettings
+from metaserver.service.commander import Round
+from metaserver.service.health import Health
 
 SECRET = b"k" * 32
 CLUSTER = b"\xc1" * 16
@@ -497,3 +500,19 @@ async def test_chunkservers_register_again_with_a_new_leader(
 
     status = await eventually(all_up)
     assert status.copysets_with_leader == 8
+
+
+def test_a_round_follows_hints_and_else_goes_round() -> None:
+    replicas = (b"a" * 16, b"b" * 16, b"c" * 16)
+    a, b, c = replicas
+    round_ = Round([Copyset(n, replicas, a, 1) for n in (1, 2, 3)], Health())
+    assert round_.by_store() == {a: [1, 2, 3]}
+    round_.applied(1)
+    round_.try_another(1, a, c)
+    round_.try_another(2, a, c)  # a hint
+    round_.try_another(3, a, None)  # none
+    assert round_.by_store() == {c: [2], b: [3]}
+    round_.try_another(2, c, c)  # a hint at itself
+    round_.try_another(3, b, b"x" * 16)  # a hint at a stranger
+    assert round_.by_store() == {a: [2], c: [3]}
+    assert round_.pending == 2
