@@ -141,6 +141,7 @@ class ChunkStore {
 
   const StoreId& store_id() const;
   const StoreId& cluster_id() const;
+  bool direct_io() const;  // O_DIRECT; false where the file system refuses it
   // Raised durably by open() (R9). 1 at the first start after format.
   Incarnation incarnation() const;
   std::span<const GroupBlob> group_blobs() const;  // of the last checkpoint; empty at first
