@@ -442,15 +442,22 @@ TEST(CrashMatrix, NothingAcknowledgedIsLostNothingDeadComesBack) {
 // R7: the log is full, a release is under way, and the power goes at some moment of it.
 TEST(CrashMatrix, ASegmentIsUsedAgainOnlyAfterItsAnchorIsDurable) {
   uint64_t released = 0;
-  for (uint64_t seed = 1; seed <= 30; ++seed) {
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Matrix m(2000 + seed);
-    while (m.log.can_append(m.next_id)) m.log.append_and_settle(m.next_id++);
+    // Full to the last sector: none of many sizes fits any more.
+    for (int refused = 0; refused < 30; ++m.next_id) {
+      if (!m.log.can_append(m.next_id)) {
+        ++refused;
+        continue;
+      }
+      m.log.append_and_settle(m.next_id);
+      refused = 0;
+    }
     m.log.release(m.log.wal().start_position() + 2 * m.log.wal().segment_bytes(), false);
-    const uint64_t steps = m.random.below(6);
-    for (uint64_t i = 0; i < steps; ++i) {
+    for (uint64_t left = m.random.below(8); left > 0; --left) {
       if (m.log.append(m.next_id)) ++m.next_id;
-      m.log.run_for(m.random.below(300 * sim::kMicrosecond));
+      m.log.run_for(m.random.below(150 * sim::kMicrosecond));
     }
     released += !m.log.releasing();
     m.log.crash(sim::CrashKind::kPower);
@@ -459,7 +466,7 @@ TEST(CrashMatrix, ASegmentIsUsedAgainOnlyAfterItsAnchorIsDurable) {
     if (testing::Test::HasFailure()) return;
   }
   EXPECT_GT(released, 3u);
-  EXPECT_LT(released, 27u);
+  EXPECT_LT(released, 57u);
 }
 
 TEST(CrashMatrix, AFullLogThatEndsWithItsLastSegmentIsNotWrittenOver) {
