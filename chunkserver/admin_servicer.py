@@ -92,6 +92,13 @@ class AdminServicer(ChunkserverAdminServicer):
             hostname=socket.gethostname(),
         )
 
+    async def GetVolumeSpace(self, request: pb.GetVolumeSpaceRequest, _: Any) -> pb.VolumeSpace:
+        self._check(request.header, request.store_id)
+        native = self._store.native
+        return pb.VolumeSpace(
+            store_id=native.store_id, allocated_bytes=native.volume_bytes(request.volume_id)
+        )
+
     def _check(self, header: common_pb2.RequestHeader, store_id: bytes) -> None:
         """R1: an order is for one store, not for whoever listens at its address."""
         if header.protocol_version > PROTOCOL_VERSION:

@@ -80,6 +80,10 @@ class NativeStore(Protocol):
         """Ticket, then DeleteDone."""
         ...
 
+    def volume_bytes(self, volume_id: int) -> int:
+        """Space that the volume takes on this store."""
+        ...
+
     def status(self) -> dict[str, Any]:
         """Keys used here: see chunkserver/report.py."""
         ...

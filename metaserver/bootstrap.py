@@ -66,6 +66,6 @@ def assemble(
     replicator = Replicator(node, dict(leader_addresses))
     health = Health()
     gateway = GrpcChunkserverGateway(secret)
-    metaserver = Metaserver(replicator, health, cluster_id, cluster_name)
+    metaserver = Metaserver(replicator, health, gateway, cluster_id, cluster_name)
     replicator.duties = [metaserver.found_cluster, *Duties(replicator, gateway, health).all()]
     return Parts(node, replicator, metaserver, gateway)

@@ -132,3 +132,21 @@ class StoreStatus(_message.Message):
     pid: int
     hostname: str
     def __init__(self, store_id: _Optional[bytes] = ..., cluster_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., topology_version: _Optional[int] = ..., report: _Optional[_Union[_common_pb2.StoreReport, _Mapping]] = ..., data_address: _Optional[str] = ..., http_address: _Optional[str] = ..., pid: _Optional[int] = ..., hostname: _Optional[str] = ...) -> None: ...
+
+class GetVolumeSpaceRequest(_message.Message):
+    __slots__ = ("header", "store_id", "volume_id")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    store_id: bytes
+    volume_id: int
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., volume_id: _Optional[int] = ...) -> None: ...
+
+class VolumeSpace(_message.Message):
+    __slots__ = ("store_id", "allocated_bytes")
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    store_id: bytes
+    allocated_bytes: int
+    def __init__(self, store_id: _Optional[bytes] = ..., allocated_bytes: _Optional[int] = ...) -> None: ...

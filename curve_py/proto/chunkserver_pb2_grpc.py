@@ -59,6 +59,11 @@ class ChunkserverAdminStub:
                 request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.GetStoreStatusRequest.SerializeToString,
                 response_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.StoreStatus.FromString,
                 _registered_method=True)
+        self.GetVolumeSpace = channel.unary_unary(
+                '/curve.v1.ChunkserverAdmin/GetVolumeSpace',
+                request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.GetVolumeSpaceRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.VolumeSpace.FromString,
+                _registered_method=True)
 
 
 class ChunkserverAdminServicer:
@@ -98,6 +103,13 @@ class ChunkserverAdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetVolumeSpace(self, request, context):
+        """Space that a volume takes on this store.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ChunkserverAdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -125,6 +137,11 @@ def add_ChunkserverAdminServicer_to_server(servicer, server):
                     servicer.GetStoreStatus,
                     request_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.GetStoreStatusRequest.FromString,
                     response_serializer=curve__py_dot_proto_dot_chunkserver__pb2.StoreStatus.SerializeToString,
+            ),
+            'GetVolumeSpace': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVolumeSpace,
+                    request_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.GetVolumeSpaceRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_chunkserver__pb2.VolumeSpace.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -262,6 +279,33 @@ class ChunkserverAdmin:
             '/curve.v1.ChunkserverAdmin/GetStoreStatus',
             curve__py_dot_proto_dot_chunkserver__pb2.GetStoreStatusRequest.SerializeToString,
             curve__py_dot_proto_dot_chunkserver__pb2.StoreStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetVolumeSpace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.ChunkserverAdmin/GetVolumeSpace',
+            curve__py_dot_proto_dot_chunkserver__pb2.GetVolumeSpaceRequest.SerializeToString,
+            curve__py_dot_proto_dot_chunkserver__pb2.VolumeSpace.FromString,
             options,
             channel_credentials,
             insecure,

@@ -487,6 +487,38 @@ class DeleteVolumeResponse(_message.Message):
     volume_id: int
     def __init__(self, volume_id: _Optional[int] = ...) -> None: ...
 
+class GetVolumeUsageRequest(_message.Message):
+    __slots__ = ("header", "name", "volume_id")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    name: str
+    volume_id: int
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., name: _Optional[str] = ..., volume_id: _Optional[int] = ...) -> None: ...
+
+class StoreSpace(_message.Message):
+    __slots__ = ("store_id", "allocated_bytes", "unreachable")
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
+    store_id: bytes
+    allocated_bytes: int
+    unreachable: bool
+    def __init__(self, store_id: _Optional[bytes] = ..., allocated_bytes: _Optional[int] = ..., unreachable: _Optional[bool] = ...) -> None: ...
+
+class VolumeUsage(_message.Message):
+    __slots__ = ("volume_id", "size_bytes", "allocated_bytes", "stores")
+    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    STORES_FIELD_NUMBER: _ClassVar[int]
+    volume_id: int
+    size_bytes: int
+    allocated_bytes: int
+    stores: _containers.RepeatedCompositeFieldContainer[StoreSpace]
+    def __init__(self, volume_id: _Optional[int] = ..., size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., stores: _Optional[_Iterable[_Union[StoreSpace, _Mapping]]] = ...) -> None: ...
+
 class AttachVolumeRequest(_message.Message):
     __slots__ = ("header", "name", "volume_id", "mode", "holder", "refuse_when_attached")
     HEADER_FIELD_NUMBER: _ClassVar[int]

@@ -104,6 +104,11 @@ class MetaServiceStub:
                 request_serializer=curve__py_dot_proto_dot_meta__pb2.DeleteVolumeRequest.SerializeToString,
                 response_deserializer=curve__py_dot_proto_dot_meta__pb2.DeleteVolumeResponse.FromString,
                 _registered_method=True)
+        self.GetVolumeUsage = channel.unary_unary(
+                '/curve.v1.MetaService/GetVolumeUsage',
+                request_serializer=curve__py_dot_proto_dot_meta__pb2.GetVolumeUsageRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_meta__pb2.VolumeUsage.FromString,
+                _registered_method=True)
         self.AttachVolume = channel.unary_unary(
                 '/curve.v1.MetaService/AttachVolume',
                 request_serializer=curve__py_dot_proto_dot_meta__pb2.AttachVolumeRequest.SerializeToString,
@@ -214,6 +219,13 @@ class MetaServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetVolumeUsage(self, request, context):
+        """Asks the chunkservers of the volume's pool.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AttachVolume(self, request, context):
         """R12: answered only after every copyset of the pool has the new fence durable and applied.
         """
@@ -312,6 +324,11 @@ def add_MetaServiceServicer_to_server(servicer, server):
                     servicer.DeleteVolume,
                     request_deserializer=curve__py_dot_proto_dot_meta__pb2.DeleteVolumeRequest.FromString,
                     response_serializer=curve__py_dot_proto_dot_meta__pb2.DeleteVolumeResponse.SerializeToString,
+            ),
+            'GetVolumeUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVolumeUsage,
+                    request_deserializer=curve__py_dot_proto_dot_meta__pb2.GetVolumeUsageRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_meta__pb2.VolumeUsage.SerializeToString,
             ),
             'AttachVolume': grpc.unary_unary_rpc_method_handler(
                     servicer.AttachVolume,
@@ -712,6 +729,33 @@ class MetaService:
             '/curve.v1.MetaService/DeleteVolume',
             curve__py_dot_proto_dot_meta__pb2.DeleteVolumeRequest.SerializeToString,
             curve__py_dot_proto_dot_meta__pb2.DeleteVolumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetVolumeUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.MetaService/GetVolumeUsage',
+            curve__py_dot_proto_dot_meta__pb2.GetVolumeUsageRequest.SerializeToString,
+            curve__py_dot_proto_dot_meta__pb2.VolumeUsage.FromString,
             options,
             channel_credentials,
             insecure,

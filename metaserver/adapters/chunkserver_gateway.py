@@ -90,6 +90,11 @@ class GrpcChunkserverGateway:
         )
         return _outcome(await self._call(address, "DeleteVolume", request, _CALL_SECONDS))
 
+    async def volume_bytes(self, address: str, store_id: bytes, volume_id: int) -> int:
+        request = pb.GetVolumeSpaceRequest(store_id=store_id, volume_id=volume_id)
+        answer = await self._call(address, "GetVolumeSpace", request, _CALL_SECONDS)
+        return int(answer.allocated_bytes)
+
     async def _call(self, address: str, method: str, request: Any, seconds: float) -> Any:
         request.header.protocol_version = PROTOCOL_VERSION
         try:

@@ -213,3 +213,7 @@ class ChunkserverGateway(Protocol):
     async def delete_volume(
         self, address: str, store_id: bytes, volume_id: int, copyset_ids: list[int]
     ) -> CopysetOutcome: ...
+
+    async def volume_bytes(self, address: str, store_id: bytes, volume_id: int) -> int:
+        """Space that the volume takes there."""
+        ...

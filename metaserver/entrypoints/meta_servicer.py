@@ -293,6 +293,21 @@ class MetaServicer(MetaServiceServicer):
         assert isinstance(result, Deleted)
         return pb.DeleteVolumeResponse(volume_id=result.volume_id)
 
+    async def GetVolumeUsage(self, request: pb.GetVolumeUsageRequest, _: Any) -> pb.VolumeUsage:
+        convert.check_header(request.header)
+        _check_reference(request.name, request.volume_id)
+        volume = await self._meta.get_volume(request.name, request.volume_id)
+        space = await self._meta.volume_space(volume)
+        return pb.VolumeUsage(
+            volume_id=volume.volume_id,
+            size_bytes=volume.size_bytes,
+            allocated_bytes=sum(size or 0 for size in space.values()),
+            stores=[
+                pb.StoreSpace(store_id=store, allocated_bytes=size or 0, unreachable=size is None)
+                for store, size in space.items()
+            ],
+        )
+
     # --- Attachments (R12) ----------------------------------------------------------------------
 
     async def AttachVolume(

@@ -46,6 +46,7 @@ from metaserver.domain.entities import (
     Volume,
 )
 from metaserver.domain.placement import ImpossiblePlacementError, place
+from metaserver.domain.ports import ChunkserverGateway, UnreachableError
 from metaserver.service.health import Health, Liveness
 from metaserver.service.maps import build_map
 from metaserver.service.replicator import Replicator
@@ -85,10 +86,16 @@ class Metaserver:
     """One per process."""
 
     def __init__(
-        self, replicator: Replicator, health: Health, cluster_id: bytes, cluster_name: str
+        self,
+        replicator: Replicator,
+        health: Health,
+        gateway: ChunkserverGateway,
+        cluster_id: bytes,
+        cluster_name: str,
     ) -> None:
         self.replicator = replicator
         self.health = health
+        self._gateway = gateway
         self._cluster_id = cluster_id
         self._cluster_name = cluster_name
 
@@ -288,3 +295,21 @@ class Metaserver:
     async def list_volumes(self, after_volume_id: int, limit: int) -> Sequence[Volume]:
         state = await self.replicator.read_barrier()
         return state.volumes_after(after_volume_id, limit)
+
+    async def volume_space(self, volume: Volume) -> dict[bytes, int | None]:
+        """Bytes allocated for it by store; None where the chunkserver does not answer."""
+        state = self.replicator.state
+        pool = state.pools[volume.pool_id]
+        stores = sorted(
+            {store for copyset in state.copysets_of(pool) for store in copyset.replicas}
+        )
+
+        async def ask(store_id: bytes) -> int | None:
+            address = state.chunkservers[store_id].admin_address
+            try:
+                return await self._gateway.volume_bytes(address, store_id, volume.volume_id)
+            except UnreachableError:
+                return None
+
+        answers = await asyncio.gather(*(ask(store_id) for store_id in stores))
+        return dict(zip(stores, answers, strict=True))

@@ -215,6 +215,17 @@ async def test_volumes_from_create_to_delete(cluster: Cluster, eventually: Any) 
     assert state.volume_count == 0
 
 
+async def test_usage_is_asked_of_the_chunkservers(cluster: Cluster, eventually: Any) -> None:
+    await cluster.ready(eventually)
+    await cluster.create("a")
+    usage = await cluster.call("GetVolumeUsage", pb.GetVolumeUsageRequest(name="a"))
+    assert (usage.size_bytes, usage.allocated_bytes) == (1 << 30, 3 * 65536)
+    await cluster.stop(cluster.stores[1])
+    usage = await cluster.call("GetVolumeUsage", pb.GetVolumeUsageRequest(name="a"))
+    assert usage.allocated_bytes == 2 * 65536
+    assert [s.unreachable for s in usage.stores] == [False, True, False]
+
+
 async def test_a_pool_is_committed_first_and_formed_by_its_members_only(
     cluster: Cluster, eventually: Any
 ) -> None:
