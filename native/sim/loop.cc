@@ -48,6 +48,7 @@ void LoopBackend::schedule_timer_wake() {
 
 void LoopBackend::run_turn() {
   in_turn = true;
+  ++turns;
   turn_now_local = node->local(world->now_ns());
   run_completions();
   run_mail();
@@ -214,6 +215,17 @@ void Loop::run() {
       std::abort();
     }
   }
+}
+
+// For the same tests: the world goes on to this loop's next turn, or until `wait_ns` of its time have passed.
+bool Loop::turn(uint64_t wait_ns) {
+  if (backend_->abandoned) return false;
+  sim::World& world = *backend_->world;
+  const uint64_t generation = backend_->turns, end = world.now_ns() + std::min(wait_ns, UINT64_MAX - world.now_ns());
+  backend_->wake(world.now_ns());
+  while (backend_->turns == generation && !backend_->abandoned && world.now_ns() <= end && world.step()) {
+  }
+  return !backend_->abandoned;
 }
 
 void Loop::abandon() {

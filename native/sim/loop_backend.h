@@ -29,6 +29,7 @@ struct LoopBackend {
   uint64_t wake_at = UINT64_MAX;
   uint64_t wake_generation = 0;
   bool in_turn = false;
+  uint64_t turns = 0;
 
   // Reaped operations whose `done` runs in the next turn, and streams for listeners.
   struct Completion {
