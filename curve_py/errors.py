@@ -118,7 +118,7 @@ class ReadOnlyError(CurveError):
     kind = ErrorKind.READ_ONLY
 
 
-class CurveIoError(CurveError):
+class IoError(CurveError):
     kind = ErrorKind.IO
 
 
@@ -154,7 +154,7 @@ _CLASSES: tuple[type[CurveError], ...] = (
     InternalError,
     NoSpaceError,
     ReadOnlyError,
-    CurveIoError,
+    IoError,
     CorruptError,
     LockedError,
     ClosedError,
