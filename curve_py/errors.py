@@ -118,7 +118,7 @@ class ReadOnlyError(CurveError):
     kind = ErrorKind.READ_ONLY
 
 
-class IoError(CurveError):
+class CurveIoError(CurveError):
     kind = ErrorKind.IO
 
 
@@ -154,7 +154,7 @@ _CLASSES: tuple[type[CurveError], ...] = (
     InternalError,
     NoSpaceError,
     ReadOnlyError,
-    IoError,
+    CurveIoError,
     CorruptError,
     LockedError,
     ClosedError,
