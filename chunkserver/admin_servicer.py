@@ -37,7 +37,10 @@ class AdminServicer(ChunkserverAdminServicer):
             check_numeric_address(peer.address)
         # An order that was overtaken by a newer one must not bring old addresses back.
         if request.topology_version >= self.topology_version:
-            self._store.native.set_peers([(peer.store_id, peer.address) for peer in request.peers])
+            mine = self._store.native.store_id
+            self._store.native.set_peers(
+                [(peer.store_id, peer.address) for peer in request.peers if peer.store_id != mine]
+            )
             self.topology_version = request.topology_version
         return pb.SetPeersResponse(topology_version=self.topology_version)
 
@@ -96,7 +99,7 @@ class AdminServicer(ChunkserverAdminServicer):
         self._check(request.header, request.store_id)
         native = self._store.native
         return pb.VolumeSpace(
-            store_id=native.store_id, allocated_bytes=native.volume_bytes(request.volume_id)
+            store_id=native.store_id, allocated_bytes=native.mapped_bytes(request.volume_id)
         )
 
     def _check(self, header: common_pb2.RequestHeader, store_id: bytes) -> None:

@@ -80,7 +80,7 @@ class NativeStore(Protocol):
         """Ticket, then DeleteDone."""
         ...
 
-    def volume_bytes(self, volume_id: int) -> int:
+    def mapped_bytes(self, volume_id: int) -> int:
         """Space that the volume takes on this store."""
         ...
 

@@ -225,7 +225,7 @@ class FakeStore:
         self.deleted.update((copyset, volume_id) for copyset in led)
         return self._answer("DeleteDone", led, [c for c in copysets if c not in led])
 
-    def volume_bytes(self, volume_id: int) -> int:
+    def mapped_bytes(self, volume_id: int) -> int:
         return 65536 * volume_id
 
     def status(self) -> dict[str, Any]:

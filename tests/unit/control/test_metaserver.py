@@ -238,7 +238,7 @@ async def test_a_pool_is_committed_first_and_formed_by_its_members_only(
         for store in cluster.stores:
             assert (copyset.id in store.formed) == (store.store_id in members)
             assert {voter for voter, _ in store.formed[copyset.id][0]} == members
-    assert all(len(store.peers) == 3 for store in cluster.stores)
+    assert all(len(store.peers) == 2 for store in cluster.stores)
     leads = [sum(c.preferred_leader == s.store_id for c in copysets) for s in cluster.stores]
     assert max(leads) - min(leads) <= 1
 
