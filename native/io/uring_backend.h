@@ -135,7 +135,7 @@ struct LoopBackend {
  private:
   void drain();
   void start();
-  void work();
+  void run_what_came();
   void enable();
   void submit_and_wait(bool may_wait);
   void reap();

@@ -158,21 +158,20 @@ void LoopBackend::start() {
   running_ = true;
 }
 
-// A turn up to its submission.
-void LoopBackend::work() {
+void LoopBackend::run_what_came() {
   now_ns_ = boot_time_ns();
   reap();
   run_ready();
   if (mail_.load(std::memory_order_relaxed)) run_mail();
   run_timers();
-  run_hooks();
 }
 
 void LoopBackend::run() {
   if (abandoned_) return;
   start();
   for (;;) {
-    work();
+    run_what_came();
+    run_hooks();
     if (abandoned_) break;
     if (stop_.load(std::memory_order_acquire)) {
       stop_.store(false, std::memory_order_relaxed);
@@ -184,15 +183,18 @@ void LoopBackend::run() {
   running_ = false;
 }
 
+// The other way round than in run(): who drives the loop by hand wants back control when something was run.
 bool LoopBackend::turn(uint64_t wait_ns) {
   if (abandoned_) return false;
   start();
-  work();
+  now_ns_ = boot_time_ns();
+  run_hooks();
   if (!abandoned_) {
     turn_timer_.fire = [](Timer*) {};  // it only ends the wait
     if (wait_ns > 0 && wait_ns < kNever - now_ns_) timers_.arm(&turn_timer_, now_ns_ + wait_ns);
     submit_and_wait(wait_ns > 0);
     timers_.disarm(&turn_timer_);
+    run_what_came();
   }
   running_ = false;
   return !abandoned_;
