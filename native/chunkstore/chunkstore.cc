@@ -38,6 +38,7 @@ ChunkStore::State::~State() {
 
 const StoreId& ChunkStore::store_id() const { return state_->superblock.store; }
 const StoreId& ChunkStore::cluster_id() const { return state_->superblock.cluster; }
+bool ChunkStore::direct_io() const { return state_->file.direct(); }
 Incarnation ChunkStore::incarnation() const { return state_->superblock.incarnation; }
 uint64_t ChunkStore::checkpoint_version() const { return state_->version; }
 bool ChunkStore::failed() const { return state_->failed; }
