@@ -52,6 +52,10 @@ void State::begin_checkpoint(io::Op* op, std::vector<GroupBlob> blobs_in) {
 
 void State::start_stream() {
   Checkpoint& c = checkpoint;
+  if (failed) {  // a write that was waited for
+    c.error = -EIO;
+    return finish_checkpoint();
+  }
   c.phase = Phase::kStream;
   space.begin_checkpoint();
   c.pages = map.numbers_end();

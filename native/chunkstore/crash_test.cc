@@ -511,6 +511,60 @@ TEST(StoreCrash, AWriteThatTheDiskLostIsNeverAnAnswer) {
   EXPECT_GT(refused, 0);
 }
 
+// A device that answers with errors: the store goes out of service, tries nothing again, and the
+// last root stays valid.
+TEST(StoreFaults, AFailedWriteEndsCheckpointsAndIsNotTriedAgain) {
+  QuietLog quiet;
+  for (bool in_checkpoint : {false, true}) {
+    sim::World world(1);
+    sim::Node& node = world.add_node("node");
+    const auto boot = [&](io::Loop& loop) {
+      auto process = std::make_unique<Process>();
+      process->store.loop = &loop;
+      process->store.path = "/data";
+      process->store.run = [&](const std::function<bool()>& done) {
+        world.run_until(done, sim::kSecond);
+      };
+      FormatOptions options;
+      options.store.bytes = {1};
+      options.bytes = kStoreBytesMin;
+      (void)ChunkStore::format(loop, "/data", options);  // the second time it is there
+      process->store.open();
+      return process;
+    };
+    world.start(node, boot);
+    const ChunkKey chunk{7, 0};
+    TestStore* store = &static_cast<Process*>(node.process.get())->store;
+    EXPECT_EQ(store->write(1, chunk, 0, 0xffff, 5, 1), 0);
+    EXPECT_EQ(store->checkpoint({}), 0);
+    EXPECT_EQ(store->write(1, chunk, 1, 0xffff, 6, 2), 0);
+    node.disk->faults.read_error_chance = 1;
+    EXPECT_EQ(store->read(1, chunk, 0), Content({-EIO}));
+    EXPECT_FALSE((*store)->failed()) << "reads are answered by others";
+    node.disk->faults = {};
+    node.disk->faults.write_error_chance = 1;
+    if (in_checkpoint) {
+      EXPECT_EQ(store->checkpoint({}), -EIO);
+    } else {
+      EXPECT_EQ(store->write(1, chunk, 2, 1, 7, 3), -EIO);
+    }
+    EXPECT_TRUE((*store)->failed());
+    node.disk->faults = {};
+    const uint64_t writes = node.disk->writes(), syncs = node.disk->syncs();
+    EXPECT_EQ(store->checkpoint({}), -EIO);
+    EXPECT_EQ(store->write(1, chunk, 3, 1, 7, 3), -EIO);
+    EXPECT_EQ(node.disk->writes(), writes);
+    EXPECT_EQ(node.disk->syncs(), syncs);
+    EXPECT_EQ((*store)->checkpoint_version(), 2u);
+    world.crash(node, sim::CrashKind::kPower);
+    world.restart(node);
+    store = &static_cast<Process*>(node.process.get())->store;
+    EXPECT_EQ((*store)->checkpoint_version(), 2u);
+    EXPECT_EQ(store->read(1, chunk, 0), Content(kSectorsPerBlock, 5));
+    EXPECT_EQ((*store)->usage().blocks_mapped, 1u);
+  }
+}
+
 #ifdef CURVE_MUTANTS
 TEST(StoreCrash, MutantsAreCaught) {
   QuietLog quiet;
