@@ -22,6 +22,10 @@
 namespace curve::wal {
 namespace {
 
+// The writer before may have had more in flight than this one is told to.
+constexpr uint64_t kWindowAppendsMin = 8;
+constexpr uint64_t kDamageLinesMax = 16;
+
 using Visit = std::function<void(const RecoveredRecord&)>;
 
 bool all_zero(std::span<const std::byte> bytes) {
@@ -86,6 +90,7 @@ class Recovery {
   uint64_t watermark_ = 0;
   uint64_t furthest_position_ = 0;  // of an append behind damage that was seen
   std::deque<Held> held_;
+  uint64_t damages_ = 0;
   uint64_t newer_generation_ = 0;  // an append of it was found though the anchor does not know it
   uint64_t newer_position_ = 0;
 };
@@ -136,6 +141,8 @@ void Recovery::walk() {
       take(found.header, found.used);
       continue;
     }
+    if (found.found == Found::kUnreadable && all_zero(reader_.at(here, kSectorBytes)))
+      found.found = Found::kNothing;
     // Looked for once: before the furthest append known, the log goes on anyway.
     const Behind behind = here < furthest_position_ ? Behind{furthest_position_, 0, watermark_}
                                                     : look_behind(found.found);
@@ -167,10 +174,7 @@ Recovery::Probe Recovery::probe(uint64_t position) {
   Probe out;
   const auto first = reader_.at(position, kSectorBytes);
   AppendHeader& header = out.header;
-  if (!peek_append(first, anchor_.log_id, &header)) {
-    out.found = all_zero(first) ? Found::kNothing : Found::kUnreadable;
-    return out;
-  }
+  if (!peek_append(first, anchor_.log_id, &header)) return out;
   if (position + header.total_bytes() > anchor_.segment_end(position)) return out;
   out.used = reader_.at(position, header.header_bytes()).first(header.used_bytes);
   if (!check_append(out.used)) return out;
@@ -325,7 +329,8 @@ Recovery::Behind Recovery::look_behind(Found found) {
   const uint64_t here = expected_.position, end = anchor_.segment_end(here);
   scan(found == Found::kWrongLink ? here : here + kSectorBytes, end, note);
   const uint64_t window = std::min<uint64_t>(
-      anchor_.segment_bytes, uint64_t{s_.options.inflight_appends_max} * kAppendBytesMax);
+      anchor_.segment_bytes,
+      std::max<uint64_t>(s_.options.inflight_appends_max, kWindowAppendsMin) * kAppendBytesMax);
   if (end < limit()) scan(end, end + window, note);
   for (uint64_t start = end + anchor_.segment_bytes; start < limit();
        start += anchor_.segment_bytes)
@@ -368,10 +373,11 @@ void Recovery::note_damage(Found found, uint64_t position, uint64_t whole_again)
                                "): found " + std::string(found_name(found)) +
                                " where a promised one was written";
   if (report_.damage.empty()) report_.damage = sentence;
-  base::log(base::LogLevel::kError, "wal_damage",
-            {{"what", sentence},
-             {"sequence", expected_.sequence},
-             {"whole_again_position", whole_again}});
+  if (++damages_ <= kDamageLinesMax)
+    base::log(base::LogLevel::kError, "wal_damage",
+              {{"what", sentence},
+               {"sequence", expected_.sequence},
+               {"whole_again_position", whole_again}});
 }
 
 // The final window: whole appends that no watermark covers. Torn inline payloads end the log,

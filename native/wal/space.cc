@@ -207,6 +207,7 @@ void Wal::State::write_anchor_slot() {
       return;
     } else {
       s->anchor = s->next_anchor;
+      s->arm_idle();
     }
     io::Op* const waiting = std::exchange(s->releasing, nullptr);
     waiting->result = op->result < 0 ? op->result : 0;

@@ -175,6 +175,10 @@ void Wal::State::set_up() {
 bool Wal::ready() const {
   return state_->failed || state_->inflight_count < state_->options.inflight_appends_max;
 }
+bool Wal::busy() const {
+  return !state_->inflight.empty() || state_->footer_writing || state_->releasing ||
+         !state_->deferred.empty();
+}
 bool Wal::failed() const { return state_->failed; }
 uint64_t Wal::generation() const { return state_->anchor.generation; }
 uint64_t Wal::head_position() const { return state_->head; }
@@ -238,7 +242,10 @@ size_t Wal::State::encode(Append* append, size_t used) {
   const size_t header_bytes = round_up(used, kSectorBytes);
   // The header buffer is the append's own and is kept: no other handle exists once the write is
   // done.
-  if (append->header.capacity() < header_bytes) append->header = pool.take(header_bytes);
+  if (append->header.capacity() < header_bytes) {
+    append->header = pool.take(header_bytes);
+    append->header_used = static_cast<uint32_t>(append->header.capacity());
+  }
   append->header.resize(header_bytes);
   std::byte* const base = append->header.data();
   append->iov.clear();
@@ -281,7 +288,9 @@ size_t Wal::State::encode(Append* append, size_t used) {
       payload_at += payload_bytes;
     }
   }
-  std::memset(at, 0, base + header_bytes - at);
+  // All zeros behind: what an earlier use left is cleared, and nothing more.
+  if (append->header_used > used) std::memset(at, 0, append->header_used - used);
+  append->header_used = static_cast<uint32_t>(used);
 
   AppendHeader header{.used_bytes = static_cast<uint32_t>(used),
                       .log_id = anchor.log_id,
@@ -381,11 +390,12 @@ void Wal::State::arm_idle() {
 void Wal::State::idle() {
   if (stopped || failed || publishing || told_sequence <= published_sequence) return;
   const uint64_t due = last_done_ns + options.idle_publish_ns;
-  const bool room = fits_here(kSectorBytes, sizeof(AppendHeader)) || next_segment_free();
-  if (inflight_count > 0 || loop.now_ns() < due || !room) {
+  if (inflight_count > 0 || loop.now_ns() < due) {
     loop.arm(&idle_timer, std::max(due, loop.now_ns() + options.idle_publish_ns / 2));
     return;
   }
+  if (!fits_here(kSectorBytes, sizeof(AppendHeader)) && !next_segment_free())
+    return;  // see release_before
   publishing = true;
   publish.wal = wal;
   publish.owner = this;

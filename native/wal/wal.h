@@ -82,6 +82,7 @@ struct Append : base::ListHook {
   uint64_t position = 0;
   uint64_t watermark = 0;  // that it carries
   uint32_t bytes = 0;
+  uint32_t header_used = 0;  // bytes of `header` that are not zero
   bool written = false;
   io::FileOp op;
   base::Buffer header;
@@ -209,7 +210,9 @@ class Wal {
   void release_before(uint64_t position, std::span<const std::byte> blob, io::Op* op);
   bool failed() const;  // a durable write failed: out of service
   uint64_t generation() const;
-  void stop();  // no idle publishing any more; appends in flight still complete
+  void stop();        // no idle publishing any more; appends in flight still complete
+  bool busy() const;  // writes of its own (footer, watermark, anchor) or appends are in flight: it
+                      // must not be destroyed yet, unless the loop was abandoned
 
   struct State;  // native/wal/state.h; nobody else's
 
