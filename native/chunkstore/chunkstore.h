@@ -42,7 +42,7 @@ struct FormatOptions {
   uint64_t bytes = 0;            // of the data file or device
   uint32_t reserve_percent = 2;  // new allocations stop here (R8)
   uint64_t blob_bytes =
-      0;  // most that the blobs of one checkpoint may take; 0: bytes / 256, 1 MiB .. 512 MiB
+      0;  // most that the blobs of one checkpoint may take; 0: bytes / 128, 1 MiB .. 512 MiB
   bool zeroed = false;     // write zeros over all of it (slow), so that no first write changes
                            // file-system metadata later
   bool overwrite = false;  // also where a store is already (else kExists)

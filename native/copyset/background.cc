@@ -236,7 +236,10 @@ void Background::checkpoint() { server_.store->checkpoint(&checkpoint_op_, std::
 void Background::checkpointed(int32_t result) {
   if (result < 0) return finish(Code::kIo);
   ++server_.counters.checkpoints;
-  for (auto& [id, copyset] : server_.copysets) copyset->overlay.drop_frozen();
+  for (auto& [id, copyset] : server_.copysets) {
+    copyset->overlay.drop_frozen();
+    if (copyset->group) server_.sweep_reservations(*copyset);
+  }
   server_.checkpoint_applied = cut_applied_;
   release_wal();
 }

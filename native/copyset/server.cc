@@ -63,6 +63,8 @@ StoreServer::State::State(io::Loop& the_loop, base::BufferPool& the_pool,
 
 StoreServer::State::~State() {
   for (auto& [client, session] : sessions) delete session;
+  if (!loop.abandoned()) return;
+  for (wire::Connection* connection : connections) connection->destroy();
 }
 
 Copyset& StoreServer::State::copyset_of(CopysetId id) {
@@ -303,6 +305,8 @@ void StoreServer::on_failure(std::function<void(Code, std::string)> failed) {
   state_->failure = std::move(failed);
 }
 const StoreId& StoreServer::store_id() const { return state_->identity.id; }
+const StoreId& StoreServer::cluster_id() const { return state_->store->cluster_id(); }
+bool StoreServer::direct_io() const { return state_->store->direct_io(); }
 Incarnation StoreServer::incarnation() const { return state_->identity.incarnation; }
 replica::Replica& StoreServer::replica() { return *state_->replica; }
 void StoreServer::set_peer(const StoreId& store, const io::Address& address) {
@@ -415,6 +419,7 @@ ServerStatus StoreServer::status(bool with_copysets) const {
   out.cluster = state.store->cluster_id();
   out.incarnation = state.identity.incarnation;
   const chunkstore::Usage usage = state.store->usage();
+  out.direct_io = state.store->direct_io();
   out.blocks_total = usage.blocks_total;
   out.blocks_free = usage.blocks_free;
   out.blocks_reserved = usage.blocks_reserved;

@@ -176,6 +176,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   // R8
   bool reserve(Copyset& copyset, const ChunkKey& chunk, uint32_t first_sector, uint32_t sectors);
   void unreserve(Copyset& copyset, const ChunkKey& chunk, uint32_t block);
+  void sweep_reservations(Copyset& copyset);
 
   // read.cc
   void start_read(Request* request);

@@ -404,4 +404,32 @@ void StoreServer::State::unreserve(Copyset& copyset, const ChunkKey& chunk, uint
   store->unreserve(1, page ? 1 : 0);
 }
 
+// R8: gives back what was set aside for writes that never came: lost with a leadership, refused
+// behind a fence, overwritten by zeros before they met the store. Called with nothing frozen.
+void StoreServer::State::sweep_reservations(Copyset& copyset) {
+  if (copyset.reserved_blocks.empty() && copyset.reserved_pages.empty()) return;
+  std::unordered_set<BlockKey, BlockKeyHash> coming;
+  for (Index index = copyset.applied + 1; index <= copyset.group->raft().last_index(); ++index) {
+    const replica::Entry* entry = replica->entry_at(*copyset.group, index);
+    if (!entry) return;
+    if (command_type(entry->head) != CommandType::kWrite) continue;
+    const auto range = decode_range(entry->head);
+    if (!range) continue;
+    const uint32_t last = (range->first_sector + range->sectors - 1) / kSectorsPerBlock;
+    for (uint32_t block = range->first_sector / kSectorsPerBlock; block <= last; ++block) {
+      coming.insert({{range->volume, range->chunk}, block});
+    }
+  }
+  const size_t blocks = copyset.reserved_blocks.size(), pages = copyset.reserved_pages.size();
+  std::unordered_set<BlockKey, BlockKeyHash> kept_pages;
+  std::erase_if(copyset.reserved_blocks, [&](const BlockKey& key) {
+    if (!coming.contains(key) && !copyset.overlay.active_has_data(key.chunk, key.block)) return true;
+    kept_pages.insert({key.chunk, key.block / chunkstore::kBlocksPerPage});
+    return false;
+  });
+  std::erase_if(copyset.reserved_pages, [&](const BlockKey& key) { return !kept_pages.contains(key); });
+  store->unreserve(static_cast<uint32_t>(blocks - copyset.reserved_blocks.size()),
+                   static_cast<uint32_t>(pages - copyset.reserved_pages.size()));
+}
+
 }  // namespace curve::copyset

@@ -100,6 +100,8 @@ class StoreServer {
   void on_failure(std::function<void(Code, std::string)> failed);
 
   const StoreId& store_id() const;
+  const StoreId& cluster_id() const;
+  bool direct_io() const;
   Incarnation incarnation() const;
   void set_peer(const StoreId& store, const io::Address& address);
   void form(const replica::Genesis& genesis, std::function<void(Code)> done);  // idempotent

@@ -1,0 +1,1 @@
+"""Native core, bound through Cython. Only curve_py.client, metaserver.adapters and chunkserver.store look in here."""

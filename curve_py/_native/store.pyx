@@ -1,0 +1,302 @@
+"""A chunkserver's store on a native thread (native/copyset). See chunkserver/ports.py for the contract."""
+
+import json
+import os
+
+from libc.stdint cimport uint32_t, uint64_t
+from libcpp cimport bool as cbool
+from libcpp.memory cimport unique_ptr
+from libcpp.string cimport string
+from libcpp.vector cimport vector
+
+from curve_py._native.common cimport Error, Outcome, StoreId, code_number, store_id_bytes, store_id_from
+
+from curve_py.errors import InvalidError
+from curve_py.native_errors import native_error
+
+
+cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
+    cdef cppclass ServerOptions:
+        ServerOptions()
+    cdef cppclass StoreEvent:
+        uint64_t ticket
+        vector[uint64_t] done
+        vector[uint64_t] not_leader
+        string error
+    cdef cppclass Progress "curve::raft::Progress":
+        StoreId store
+        uint64_t match
+        cbool active
+        cbool syncing
+    cdef cppclass Member "curve::raft::Member":
+        StoreId store
+    cdef cppclass CopysetStatus:
+        uint64_t copyset
+        uint64_t term
+        StoreId leader
+        StoreId preferred
+        uint64_t first
+        uint64_t last
+        uint64_t commit
+        uint64_t applied
+        cbool damaged
+        cbool syncing
+        vector[Member] members
+        vector[Progress] progress
+    cdef cppclass ServerCounters:
+        uint64_t reads, writes, zeroes, read_bytes, written_bytes, refused, parked
+        uint64_t wal_appends, checkpoints, background_blocks, syncs_started, syncs_finished, sync_bytes
+        uint64_t corrupt_reads, merges
+    cdef cppclass PeerStatus "curve::replica::PeerStatus":
+        StoreId store
+        string address
+        cbool connected
+    cdef cppclass ServerStatus:
+        StoreId store
+        StoreId cluster
+        uint64_t incarnation
+        uint64_t blocks_total, blocks_free, blocks_reserved, blocks_pending_free, pages_total, pages_free
+        uint64_t wal_capacity_bytes, wal_used_bytes
+        cbool direct_io, wal_torn_tail, wal_damaged
+        uint32_t sessions
+        ServerCounters counters
+        vector[CopysetStatus] copysets
+        vector[PeerStatus] peers
+    cdef cppclass Genesis "curve::replica::Genesis":
+        pass
+    cdef cppclass StoreNode:
+        void start()
+        void stop()
+        int fd()
+        vector[StoreEvent] poll(size_t max)
+        const string& address()
+        StoreId store_id()
+        StoreId cluster_id()
+        uint64_t incarnation()
+        cbool direct_io()
+        void set_peer(const StoreId& store, const string& address)
+        uint64_t form(vector[Genesis] copysets)
+        uint64_t fence(uint64_t volume, uint64_t floor, uint64_t ceiling, vector[uint64_t] revoked, vector[uint64_t] copysets)
+        uint64_t delete_volume(uint64_t volume, vector[uint64_t] copysets)
+        void transfer(uint64_t copyset, const StoreId& to)
+        void checkpoint()
+        ServerStatus status(cbool with_copysets)
+        uint64_t mapped_blocks(uint64_t volume)
+
+
+cdef extern from "curve_py/_native/store_glue.h" namespace "curve::glue" nogil:
+    Outcome store_format(const string& directory, const StoreId& store, const StoreId& cluster, uint64_t data_bytes,
+                         uint64_t wal_bytes)
+    cbool store_option(ServerOptions& options, const string& name, uint64_t value)
+    cbool store_open(const string& directory, const string& listen, const string& secret, const ServerOptions& options,
+                     unique_ptr[StoreNode]& into, Error& error)
+    Genesis genesis(uint64_t id, const vector[StoreId]& stores, const vector[int]& learners, const StoreId& preferred)
+    int event_type(const StoreEvent& event)
+    int role_number(const CopysetStatus& status)
+
+
+_ROLES = ("follower", "candidate", "candidate", "leader")
+_BLOCK_BYTES = 65536
+
+
+cdef StoreId _to_id(value) except *:
+    if not isinstance(value, bytes) or len(value) != 16:
+        raise InvalidError("A store id has 16 bytes.")
+    return store_id_from(value)
+
+
+cdef bytes _from_id(const StoreId& store_id):
+    return store_id_bytes(store_id)
+
+
+cdef class StoreServer:
+    cdef unique_ptr[StoreNode] _node
+    cdef str _peers_path
+    cdef dict _peers
+
+    @staticmethod
+    def format(str path, bytes store_id, bytes cluster_id, data_bytes, wal_bytes):
+        cdef string directory = path.encode()
+        cdef StoreId store = _to_id(store_id), cluster = _to_id(cluster_id)
+        cdef uint64_t data = data_bytes, wal = wal_bytes
+        cdef Outcome outcome
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        with nogil:
+            outcome = store_format(directory, store, cluster, data, wal)
+        if not outcome.ok():
+            raise native_error(code_number(outcome.error().code), outcome.error().message.decode())
+
+    def __init__(self, *, str store_path, str listen, bytes secret, dict options):
+        cdef ServerOptions native
+        cdef string directory = store_path.encode(), address = listen.encode(), key = secret
+        cdef Error error
+        cdef cbool opened
+        for name, value in options.items():
+            if not store_option(native, name.encode(), <uint64_t>value):
+                raise InvalidError(f"There is no store option {name!r}.", "See docs/operations.md for the names.")
+        with nogil:
+            opened = store_open(directory, address, key, native, self._node, error)
+        if not opened:
+            raise native_error(code_number(error.code), error.message.decode())
+        self._peers_path = os.path.join(store_path, "peers.json")
+        self._peers = {}
+        if os.path.exists(self._peers_path):
+            with open(self._peers_path, encoding="utf-8") as file:
+                try:
+                    self._peers = {bytes.fromhex(k): str(v) for k, v in json.load(file).items()}
+                except (ValueError, AttributeError):
+                    self._peers = {}  # the metaserver sends it again
+        for store, peer_address in self._peers.items():
+            self._node.get().set_peer(_to_id(store), peer_address.encode())
+
+    cdef StoreNode* _open(self) except NULL:
+        if self._node.get() == NULL:
+            raise InvalidError("The store is not open.")
+        return self._node.get()
+
+    @property
+    def store_id(self):
+        return _from_id(self._open().store_id())
+
+    @property
+    def cluster_id(self):
+        return _from_id(self._open().cluster_id())
+
+    @property
+    def incarnation(self):
+        return self._open().incarnation()
+
+    @property
+    def address(self):
+        """Where it listens, with the real port."""
+        return self._open().address().decode()
+
+    @property
+    def direct_io(self):
+        return bool(self._open().direct_io())
+
+    def start(self):
+        self._open().start()
+
+    def stop(self):
+        cdef StoreNode* node = self._open()
+        with nogil:
+            node.stop()
+
+    def fileno(self):
+        return self._open().fd()
+
+    def poll(self, size_t max_events):
+        cdef vector[StoreEvent] events = self._open().poll(max_events)
+        cdef list out = []
+        cdef size_t i
+        cdef int kind
+        for i in range(events.size()):
+            kind = event_type(events[i])
+            if kind == 0:
+                out.append(("FormDone", events[i].ticket, list(events[i].done)))
+            elif kind == 1 or kind == 2:
+                out.append(("FenceDone" if kind == 1 else "DeleteDone", events[i].ticket, list(events[i].done),
+                            list(events[i].not_leader)))
+            else:
+                out.append(("Stopped", events[i].error.decode() or None))
+        return out
+
+    def set_peers(self, list peers):
+        cdef StoreNode* node = self._open()
+        table = {bytes(store): address for store, address in peers}
+        for store, address in table.items():
+            node.set_peer(_to_id(store), address.encode())
+        if table == self._peers:
+            return
+        temporary = self._peers_path + ".new"
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump({store.hex(): address for store, address in sorted(table.items())}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self._peers_path)
+        self._peers = table
+
+    def form_copysets(self, list copysets):
+        cdef vector[Genesis] records
+        cdef vector[StoreId] stores
+        cdef vector[int] learners
+        for copyset_id, members, preferred in copysets:
+            if not 1 <= len(members) <= 7:
+                raise InvalidError(f"Copyset {copyset_id} has {len(members)} members; 1 to 7 are possible.")
+            stores.clear()
+            learners.clear()
+            for store, role in members:
+                stores.push_back(_to_id(store))
+                learners.push_back(0 if role == "voter" else 1)
+            records.push_back(genesis(copyset_id, stores, learners, _to_id(preferred)))
+        return self._open().form(records)
+
+    def fence(self, uint64_t volume_id, uint64_t floor, uint64_t ceiling, list revoked, list copysets):
+        cdef vector[uint64_t] epochs = revoked
+        cdef vector[uint64_t] ids = copysets
+        return self._open().fence(volume_id, floor, ceiling, epochs, ids)
+
+    def delete_volume(self, uint64_t volume_id, list copysets):
+        cdef vector[uint64_t] ids = copysets
+        return self._open().delete_volume(volume_id, ids)
+
+    def transfer(self, uint64_t copyset, bytes store_id):
+        self._open().transfer(copyset, _to_id(store_id))
+
+    def checkpoint(self):
+        self._open().checkpoint()
+
+    def mapped_bytes(self, uint64_t volume_id):
+        cdef StoreNode* node = self._open()
+        cdef uint64_t blocks
+        with nogil:
+            blocks = node.mapped_blocks(volume_id)
+        return blocks * _BLOCK_BYTES
+
+    def status(self):
+        cdef StoreNode* node = self._open()
+        cdef ServerStatus status
+        cdef size_t i, k
+        with nogil:
+            status = node.status(True)
+        copysets = []
+        for i in range(status.copysets.size()):
+            c = &status.copysets[i]
+            leader = _from_id(c.leader)
+            copysets.append({
+                "id": c.copyset,
+                "role": "syncing" if c.syncing else _ROLES[role_number(status.copysets[i])],
+                "term": c.term, "leader": leader if any(leader) else None,
+                "commit_index": c.commit, "applied_index": c.applied, "first_index": c.first, "last_index": c.last,
+                "damaged": bool(c.damaged),
+                "peers": [
+                    {"store_id": _from_id(c.progress[k].store), "lag_entries": max(0, c.last - c.progress[k].match),
+                     "active": bool(c.progress[k].active), "syncing": bool(c.progress[k].syncing)}
+                    for k in range(c.progress.size())
+                ],
+            })
+        k2 = status.counters
+        return {
+            "store_id": _from_id(status.store), "cluster_id": _from_id(status.cluster), "incarnation": status.incarnation,
+            "capacity_bytes": status.blocks_total * _BLOCK_BYTES,
+            "used_bytes": (status.blocks_total - status.blocks_free - status.blocks_pending_free) * _BLOCK_BYTES,
+            "wal_capacity_bytes": status.wal_capacity_bytes, "wal_used_bytes": status.wal_used_bytes,
+            "direct_io": bool(status.direct_io),
+            "copysets": copysets,
+            "counters": {
+                "reads": k2.reads, "writes": k2.writes, "zeroes": k2.zeroes, "read_bytes": k2.read_bytes,
+                "written_bytes": k2.written_bytes, "refused": k2.refused, "parked": k2.parked,
+                "wal_appends": k2.wal_appends, "checkpoints": k2.checkpoints,
+                "background_blocks": k2.background_blocks, "syncs_started": k2.syncs_started,
+                "syncs_finished": k2.syncs_finished, "sync_bytes": k2.sync_bytes, "damaged_reads": k2.corrupt_reads,
+                "merges": k2.merges,
+            },
+            "gauges": {
+                "sessions": status.sessions, "blocks_reserved": status.blocks_reserved,
+                "blocks_pending_free": status.blocks_pending_free, "pages_total": status.pages_total,
+                "pages_free": status.pages_free, "wal_torn_tail": int(status.wal_torn_tail),
+                "wal_damaged": int(status.wal_damaged),
+            },
+            "latency": {},
+        }

@@ -1,0 +1,47 @@
+// copyset::StoreNode for Cython.
+#pragma once
+
+#include "curve_py/_native/glue.h"
+#include "native/copyset/store_node.h"
+
+namespace curve::glue {
+
+inline Outcome store_format(const std::string& directory, const StoreId& store, const StoreId& cluster, uint64_t data_bytes,
+                            uint64_t wal_bytes) {
+  return copyset::StoreNode::format(directory, {store, cluster, data_bytes, wal_bytes});
+}
+
+// Tuning by name; false: unknown name.
+inline bool store_option(copyset::ServerOptions& options, const std::string& name, uint64_t value) {
+  if (name == "lease_ms") options.raft.lease_ns = value * 1'000'000;
+  else if (name == "beat_ms") options.raft.beat_interval_ns = value * 1'000'000;
+  else if (name == "election_min_ms") options.raft.election_min_ns = value * 1'000'000;
+  else if (name == "election_max_ms") options.raft.election_max_ns = value * 1'000'000;
+  else if (name == "checkpoint_interval_ms") options.checkpoint_interval_ns = value * 1'000'000;
+  else if (name == "background_blocks_max") options.background_blocks_max = static_cast<uint32_t>(value);
+  else if (name == "wal_inflight_appends_max") options.wal.inflight_appends_max = static_cast<uint32_t>(value);
+  else return false;
+  return true;
+}
+
+inline bool store_open(const std::string& directory, const std::string& listen, const std::string& secret,
+                       const copyset::ServerOptions& options, std::unique_ptr<copyset::StoreNode>& into, Error& error) {
+  const auto key = to_bytes(secret);
+  return take(copyset::StoreNode::open(directory, listen, key, options), into, error);
+}
+
+inline replica::Genesis genesis(CopysetId id, const std::vector<StoreId>& stores, const std::vector<int>& learners,
+                                const StoreId& preferred) {
+  replica::Genesis out;
+  out.group = id;
+  out.config.count = static_cast<uint8_t>(std::min(stores.size(), kReplicasMax));
+  for (size_t i = 0; i < out.config.count; ++i) {
+    out.config.members[i] = {stores[i], learners[i] ? raft::MemberRole::kLearner : raft::MemberRole::kVoter};
+  }
+  out.config.preferred = preferred;
+  return out;
+}
+inline int event_type(const copyset::StoreEvent& event) { return static_cast<int>(event.type); }
+inline int role_number(const copyset::CopysetStatus& status) { return static_cast<int>(status.role); }
+
+}  // namespace curve::glue

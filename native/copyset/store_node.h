@@ -1,0 +1,56 @@
+// A StoreServer on a native thread of its own, for a process whose control is elsewhere (Python):
+// calls go in by a queue, answers come back as events. Nothing of the I/O path comes here. Thread:
+// any one control thread. open(), status() and stop() block (briefly), the rest never does.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "native/copyset/store_server.h"
+
+namespace curve::copyset {
+
+enum class StoreEventType : uint8_t { kFormDone, kFenceDone, kDeleteDone, kStopped };
+struct StoreEvent {
+  StoreEventType type = StoreEventType::kStopped;
+  uint64_t ticket = 0;
+  std::vector<CopysetId> done = {};
+  std::vector<CopysetId> not_leader = {};
+  std::string error = {};
+};
+
+class StoreNode {
+ public:
+  static Outcome format(const std::string& directory, const StoreFormat& format);
+  static Result<std::unique_ptr<StoreNode>> open(const std::string& directory,
+                                                 const std::string& listen,
+                                                 std::span<const std::byte> secret,
+                                                 const ServerOptions& options);
+  ~StoreNode();
+  void start();
+  void stop();
+  int fd() const;
+  std::vector<StoreEvent> poll(size_t max);
+  const std::string& address() const;  // bound
+  StoreId store_id() const;
+  StoreId cluster_id() const;
+  Incarnation incarnation() const;
+  bool direct_io() const;
+  void set_peer(const StoreId& store, const std::string& address);
+  uint64_t form(std::vector<replica::Genesis> copysets);
+  uint64_t fence(VolumeId volume, Epoch floor, Epoch ceiling, std::vector<Epoch> revoked,
+                 std::vector<CopysetId> copysets);
+  uint64_t delete_volume(VolumeId volume, std::vector<CopysetId> copysets);
+  void transfer(CopysetId copyset, const StoreId& to);
+  void checkpoint();  // soon
+  ServerStatus status(bool with_copysets);
+  uint64_t mapped_blocks(VolumeId volume);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+  explicit StoreNode(std::unique_ptr<State> state);
+};
+
+}  // namespace curve::copyset

@@ -1,0 +1,60 @@
+// Open volumes and their NBD exports on one native loop thread, for a process whose control is
+// elsewhere (Python). Data never passes through the control thread: requests name memory of the
+// caller, completions come back by an event queue or by waking a waiter. Thread: methods may be
+// called from any thread; those that say so block (without holding anything the loop needs).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "native/client/volume_client.h"
+#include "native/export/nbd_server.h"
+
+namespace curve::exports {
+
+struct Completion {
+  uint64_t ticket = 0;
+  Code code = Code::kOk;
+};
+
+class VolumeNode {
+ public:
+  static Result<std::unique_ptr<VolumeNode>> start(std::vector<std::byte> secret);
+  ~VolumeNode();
+
+  // A handle > 0. Blocks briefly.
+  Result<uint64_t> open_volume(std::span<const std::byte> map);
+  Outcome update_map(uint64_t volume, std::span<const std::byte> map);
+  void close_volume(uint64_t volume);  // blocks until nothing is in flight
+  bool fenced(uint64_t volume) const;
+  uint64_t size_bytes(uint64_t volume) const;
+  client::ClientStats stats(uint64_t volume) const;
+
+  // `memory` stays valid until the completion of `ticket` was taken. Never blocks.
+  void submit(uint64_t volume, client::IoType type, uint64_t offset_bytes, uint64_t bytes,
+              void* memory, bool no_unmap, uint64_t ticket);
+  int fd() const;  // readable while completions wait
+  std::vector<Completion> poll(size_t max);
+  // The same, but blocks until it is done.
+  Code submit_and_wait(uint64_t volume, client::IoType type, uint64_t offset_bytes, uint64_t bytes,
+                       void* memory, bool no_unmap);
+
+  // Servers by address; a server may have several exports.
+  Result<uint64_t> nbd_listen(const std::string& address, std::string* bound);
+  Outcome nbd_add(uint64_t server, const std::string& name, const std::string& description,
+                  uint64_t volume, bool read_only);
+  void nbd_remove(uint64_t server,
+                  const std::string& name);  // blocks until its connections are gone
+  void nbd_close(uint64_t server);           // likewise
+  NbdStats nbd_stats(uint64_t server) const;
+  void stop();  // closes everything; blocks
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+  explicit VolumeNode(std::unique_ptr<State> state);
+};
+
+}  // namespace curve::exports
