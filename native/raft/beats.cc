@@ -118,7 +118,7 @@ bool HostCore::learn_incarnation(Peer* peer, Incarnation theirs) {
 }
 
 void HostCore::on_reply(Peer* peer, const BeatReply& reply) {
-  if (reply.to_incarnation != incarnation && !CURVE_MUTANT(r9_any_incarnation)) return;
+  if (reply.to_incarnation != incarnation && !CURVE_MUTANT("r9_any_incarnation")) return;
   if (!learn_incarnation(peer, reply.from_incarnation)) return;
   if (reply.sequence > peer->sequence || peer->sequence - reply.sequence >= Peer::kBeatsRemembered)
     return;
@@ -171,7 +171,7 @@ BeatReply HostCore::on_beat(Peer* peer, const Beat& beat) {
   if (beat.full) {
     agree_on_list(peer, beat);
   } else if (beat.digest != peer->followed_digest + peer->refused_digest &&
-             !CURVE_MUTANT(r9_confirm_without_agreement)) {
+             !CURVE_MUTANT("r9_confirm_without_agreement")) {
     reply.need_full = true;
     return reply;
   }
@@ -243,6 +243,7 @@ void HostCore::release_followed(Peer* peer, bool hasten) {
   for (GroupCore* group : scratch_groups) {
     group->unfollow();
     if (hasten) group->contact_until_ns = 0;
+    if (hasten && CURVE_MUTANT("r9_hasten_shortens")) group->promised_until_ns = 0;
     group->schedule_election(hasten);
   }
 }

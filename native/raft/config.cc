@@ -97,6 +97,13 @@ void ConfigHistory::settle(Index commit) {
   steps_.erase(steps_.begin(), steps_.begin() + static_cast<ptrdiff_t>(useless));
 }
 
+bool ConfigHistory::may_vote(const StoreId& store) const {
+  for (const Step& step : steps_) {
+    if (is_voter(step.config, store)) return true;
+  }
+  return false;
+}
+
 std::vector<std::byte> encode_config(const Config& config) {
   std::vector<std::byte> out;
   base::Writer writer(out);

@@ -31,6 +31,8 @@ class ConfigHistory {
   bool roll_back(Index index);
   // Entries <= commit stay: earlier configurations are of no use any more.
   void settle(Index commit);
+  // In the configuration in force, or in one before it that may yet come back.
+  bool may_vote(const StoreId& store) const;
   const Config& current() const { return steps_.back().config; }
   Index current_index() const { return steps_.back().index; }
 

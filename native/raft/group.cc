@@ -97,7 +97,7 @@ uint64_t GroupCore::last_dirty_persist() const {
 
 void GroupCore::emit_when_durable(const Message& message) {
   const uint64_t persist_id = last_dirty_persist();
-  if (persist_id == 0 || CURVE_MUTANT(r2_vote_before_durable)) return emit(message);
+  if (persist_id == 0 || CURVE_MUTANT("r2_vote_before_durable")) return emit(message);
   waiting.push_back({persist_id, message});
 }
 
@@ -131,7 +131,7 @@ void GroupCore::truncate_log(Index after) {
     handed = after;
   }
   log.truncate(after);
-  if (!CURVE_MUTANT(r2_cut_keeps_durable)) {
+  if (!CURVE_MUTANT("r2_cut_keeps_durable")) {
     for (size_t i = 0; i < persists.size(); ++i)
       persists[i].last = std::min(persists[i].last, after);
     durable = std::min(durable, after);

@@ -47,7 +47,8 @@ struct Ready {
   Index append_first = 0;    // entries [append_first, append_last] are new; 0: none
   Index append_last = 0;
   std::span<const Message> send;  // may be sent at once; valid until the next call into this group
-  Index commit = 0;               // committed through (>= every earlier value)
+  Index commit = 0;               // committed through (>= every earlier value). Made durable behind what is listed above, in
+                                  // the same order: on a disk it must never speak of entries that are cut in memory only
   bool role_changed = false;      // role, term, leader below changed since the last Ready
   Role role = Role::kFollower;
   Term term = 0;
@@ -91,7 +92,8 @@ class Group {
   // Leader, not transferring away, and its no-op committed not required: entries get [returned, returned + metas.size()).
   // kNotLeader / kBusy (too much in flight). bytes/type of metas are used. Owner then keeps the contents by index.
   [[nodiscard]] Code propose(std::span<const EntryMeta> metas, Index* first);
-  // One member change: add a learner, promote it, remove a member, or the `preferred` wish. kBusy while one is uncommitted.
+  // One member change: add a learner, promote it, remove a member, or the `preferred` wish. kBusy while one is uncommitted,
+  // before the no-op of the term is committed, and for a learner that is not filled yet.
   // The content of the entry is encode_config(config).
   [[nodiscard]] Code propose_config(const Config& config, Index* index);
 

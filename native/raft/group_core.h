@@ -184,6 +184,7 @@ struct GroupCore {
   void maybe_commit();
   Follower* follower_of(const StoreId& store);
   const Follower* follower_of(const StoreId& store) const;
+  bool filled(const Follower& follower) const;
   void adapt_followers();
   Follower make_follower(const Member& member);
   uint64_t lease_end_ns() const;

@@ -20,15 +20,19 @@ void GroupCore::promise(const StoreId& to, uint64_t until_ns) {
 }
 
 uint64_t GroupCore::promise_end_ns(const StoreId& candidate) const {
-  if (CURVE_MUTANT(r9_forget_promise)) return 0;
+  if (CURVE_MUTANT("r9_forget_promise")) return 0;
   uint64_t end = promised_to != candidate ? promised_until_ns : 0;
   if (following != nullptr && following->id != candidate)
     end = std::max(end, following->granted_until_ns);
   return end;
 }
 
-// R1: not without a configuration that gives it a vote. R10: not while it is being filled.
-bool GroupCore::electable() const { return configured() && self_votes() && !syncing; }
+// R1: not without a configuration that gives it a vote. R10: not while it is being filled. A
+// replica whose removal is not committed may still be the only one that can commit it (Ongaro's
+// thesis 4.2.2): it leads without counting itself.
+bool GroupCore::electable() const {
+  return configured() && configs.may_vote(host.self) && !syncing;
+}
 
 void GroupCore::schedule_election(bool hasten) {
   if (!electable()) {
@@ -156,7 +160,7 @@ void GroupCore::reply_vote(const Message& message, bool granted) {
       message_to(message.peer, pre ? MessageType::kPreVoteReply : MessageType::kVoteReply);
   reply.first = message.term;
   reply.reject = !granted;
-  if (CURVE_MUTANT(r3_damaged_votes)) reply.damaged = false;
+  if (CURVE_MUTANT("r3_damaged_votes")) reply.damaged = false;
   if (granted && !pre) {
     emit_when_durable(reply);  // R2
   } else {
@@ -177,14 +181,14 @@ void GroupCore::on_pre_vote(const Message& message) {
 }
 
 void GroupCore::on_vote(const Message& message) {
-  const bool may = (configured() || CURVE_MUTANT(r1_unconfigured_votes)) &&
+  const bool may = (configured() || CURVE_MUTANT("r1_unconfigured_votes")) &&
                    host.now_ns >= host.vote_after_ns;  // R1; R9: one lease after a start
   const bool bound = !message.transfer && (promised_to_other(message.peer) ||
                                            (role == Role::kLeader && lease_end_ns() > host.now_ns));
   if (message.term < hard.term || !may || bound) return reply_vote(message, false);
   if (message.term > hard.term) become_follower(message.term, {});
   const bool free = (hard.vote.is_none() && leader.is_none()) || hard.vote == message.peer ||
-                    CURVE_MUTANT(r2_vote_twice);
+                    CURVE_MUTANT("r2_vote_twice");
   const bool granted = free && log.not_better_than(message.index, message.log_term);
   if (granted && hard.vote != message.peer) {
     set_hard({hard.term, message.peer});

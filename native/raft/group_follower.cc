@@ -113,7 +113,7 @@ AppendVerdict GroupCore::step_append(const Message& message, std::span<const Ent
   set_commit(std::min(message.commit, verified));
   // New entries are acknowledged when they are durable; anything else can be answered now.
   if (first_new == 0) acknowledge = true;
-  if (CURVE_MUTANT(r2_acknowledge_early)) emit_acknowledgement();
+  if (CURVE_MUTANT("r2_acknowledge_early")) emit_acknowledgement();
   mark_ready();
   return {first_new};
 }
@@ -161,13 +161,13 @@ Index GroupCore::accept_entries(const Message& message, std::span<const EntryMet
 void GroupCore::emit_acknowledgement() {
   acknowledge = false;
   if (role != Role::kFollower || leader.is_none() ||
-      (syncing && !CURVE_MUTANT(r10_acknowledge_syncing)))
+      (syncing && !CURVE_MUTANT("r10_acknowledge_syncing")))
     return;
   Message reply = message_to(leader, MessageType::kAppendReply);
   reply.index = std::min(verified, durable);
-  if (CURVE_MUTANT(r2_acknowledge_early)) reply.index = verified;
+  if (CURVE_MUTANT("r2_acknowledge_early")) reply.index = verified;
   reply.last = verified;
-  if (CURVE_MUTANT(r3_damaged_acknowledges)) reply.damaged = false;
+  if (CURVE_MUTANT("r3_damaged_acknowledges")) reply.damaged = false;
   emit(reply);
 }
 

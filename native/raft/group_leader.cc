@@ -128,6 +128,12 @@ Code GroupCore::propose(std::span<const EntryMeta> metas, Index* first) {
   return Code::kOk;
 }
 
+// Holds what is committed: a vote given earlier could not be used by a replica without
+// configuration (R1), and would be missing from the quorum.
+bool GroupCore::filled(const Follower& f) const {
+  return f.flow == Flow::kReplicate && f.match >= commit && !f.damaged;
+}
+
 // One change at a time, and only once this term has committed something (Ongaro's correction of
 // 2015 to thesis 4.1).
 Code GroupCore::propose_config(const Config& config_new, Index* index) {
@@ -135,6 +141,10 @@ Code GroupCore::propose_config(const Config& config_new, Index* index) {
   if (!transferee.is_none() || configs.current_index() > commit || commit < noop)
     return Code::kBusy;
   if (!single_step(config(), config_new)) return Code::kInvalid;
+  for (const Follower& f : followers) {
+    const bool promoted = f.role == MemberRole::kLearner && is_voter(config_new, f.peer->id);
+    if (promoted && !filled(f)) return Code::kBusy;
+  }
   *index = log.last() + 1;
   const uint32_t bytes = static_cast<uint32_t>(encode_config(config_new).size());
   append_slot({hard.term, 0, bytes, EntryType::kConfig});
@@ -159,7 +169,7 @@ void GroupCore::maybe_commit() {
   }
   const Index reached = quorum_value({match.data(), voters});
   if (reached <= commit) return;
-  if (log.term_at(reached) != hard.term && !CURVE_MUTANT(commit_older_term)) return;
+  if (log.term_at(reached) != hard.term && !CURVE_MUTANT("raft_commit_older_term")) return;
   for (Index i = commit + 1; i <= reached; ++i) {
     const uint32_t bytes = log.at(i).bytes;
     uncommitted_bytes -= std::min<uint64_t>(uncommitted_bytes, bytes);
@@ -180,21 +190,23 @@ void GroupCore::maybe_commit() {
 uint64_t GroupCore::lease_end_ns() const {
   std::array<uint64_t, kReplicasMax> ends;
   size_t voters = 0;
-  const uint64_t length = host.options.lease_ns - host.drift(host.options.lease_ns);
+  uint64_t length = host.options.lease_ns - host.drift(host.options.lease_ns);
+  if (CURVE_MUTANT("r9_lease_too_long")) length += host.options.lease_ns / 10;
   if (self_votes()) ends[voters++] = kNever;
   for (const Follower& f : followers) {
     if (f.role != MemberRole::kVoter) continue;
     const bool promised = f.covered() && f.peer->confirmed_send_ns != 0;
     uint64_t since = f.peer->confirmed_send_ns;
-    if (CURVE_MUTANT(r9_lease_from_arrival)) since = f.peer->confirmed_at_ns;
+    if (CURVE_MUTANT("r9_lease_from_arrival")) since = f.peer->confirmed_at_ns;
     ends[voters++] = promised ? since + length : 0;
   }
   return quorum_value({ends.data(), voters});
 }
 
 bool GroupCore::lease_valid(uint64_t now_ns) const {
-  if (role != Role::kLeader || applied < noop) return false;
-  if (transfer_sent && !CURVE_MUTANT(r9_lease_after_transfer)) return false;
+  if (role != Role::kLeader) return false;
+  if (applied < noop && !CURVE_MUTANT("r9_read_before_noop")) return false;
+  if (transfer_sent && !CURVE_MUTANT("r9_lease_after_transfer")) return false;
   return lease_end_ns() > now_ns;
 }
 
@@ -260,7 +272,7 @@ void GroupCore::end_transfer() {
 
 // Leads on in a new term: the promises of the others are to this store.
 void GroupCore::renew_term() {
-  if (!self_votes() || syncing) return become_follower(hard.term, {});
+  if (!electable()) return become_follower(hard.term, {});
   become_candidate(false);
 }
 
@@ -269,8 +281,7 @@ void GroupCore::on_prefer_timer() {
   if (role != Role::kLeader || config().preferred == host.self) return;
   const uint64_t now = host.now_ns;
   const Follower* f = follower_of(config().preferred);
-  const bool well = f != nullptr && f->role == MemberRole::kVoter && f->flow == Flow::kReplicate &&
-                    !f->damaged && f->match >= commit && f->covered() &&
+  const bool well = f != nullptr && f->role == MemberRole::kVoter && filled(*f) && f->covered() &&
                     f->peer->confirmed_at_ns + host.options.lease_ns > now;
   if (!well) {
     preferred_ready_since_ns = kNever;

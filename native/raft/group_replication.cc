@@ -138,12 +138,13 @@ void GroupCore::on_damage_reported(Follower& f, const Message& message) {
     if (other.role != MemberRole::kVoter || other.damaged) continue;
     whole += other.covered() && other.peer->confirmed_at_ns + host.options.lease_ns > host.now_ns;
   }
+  if (CURVE_MUTANT("r3_fill_in_old_term")) return;
   if (whole >= quorum_of(voters_in(config())) && transferee.is_none() && commit >= noop)
     renew_term();
 }
 
 void GroupCore::tell_filled(Follower& f) {
-  if (!f.elected_without || f.match < noop) return;
+  if (f.match < noop || (!f.elected_without && !CURVE_MUTANT("r3_fill_in_old_term"))) return;
   Message message = message_to(f.peer->id, MessageType::kFilled);
   message.index = f.match;
   message.log_term = log.term_at(f.match);

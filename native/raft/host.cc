@@ -61,7 +61,7 @@ Host::Host(const StoreId& self, Incarnation incarnation, const HostOptions& opti
   core_->options = options;
   core_->now_ns = now_ns;
   core_->random_state = seed;
-  const bool waits = !options.fresh && !CURVE_MUTANT(r9_no_wait_after_start);
+  const bool waits = !options.fresh && !CURVE_MUTANT("r9_no_wait_after_start");
   core_->vote_after_ns = waits ? now_ns + options.lease_ns : 0;
 }
 Host::~Host() = default;

@@ -37,8 +37,8 @@ Totals run_seeds(const WorldOptions& kind, uint64_t seeds) {
     totals.damages += world.damages();
     totals.syncs += world.syncs();
   }
-  std::printf("%lu seeds: %lu committed, %lu elections, %lu damaged, %lu synced\n", seeds, totals.committed,
-              totals.elections, totals.damages, totals.syncs);
+  std::printf("%lu seeds: %lu committed, %lu elections, %lu damaged, %lu synced\n", seeds,
+              totals.committed, totals.elections, totals.damages, totals.syncs);
   EXPECT_GT(totals.committed, 0u);
   EXPECT_GT(totals.leases, 0u);
   EXPECT_GT(totals.elections, 0u);

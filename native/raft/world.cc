@@ -10,6 +10,9 @@ namespace curve::raft::testing {
 
 World::World(const WorldOptions& options) : options_(options), random_state_(mix64(options.seed)) {
   host_options_.prefer_after_ns = options.prefer_after_ns;
+  host_options_.append_bytes_max = 64 * 1024;
+  host_options_.inflight_bytes_max = 256 * 1024;
+  host_options_.inflight_messages_max = 8;
   nodes_.resize(options.stores);
   for (uint32_t n = 0; n < options.stores; ++n)
     nodes_[n].id.bytes[15] = static_cast<uint8_t>(n + 1);
@@ -104,7 +107,7 @@ void World::start(uint32_t n) {
     for (size_t i = 0; i < disk.log.size(); ++i) {
       const Content& c = disk.log[i];
       replica.contents[disk.base + 1 + i] = c;
-      init.log.push_back({c.term, 0, 100, c.type});
+      init.log.push_back({c.term, 0, c.bytes(), c.type});
       if (c.type == EntryType::kConfig) {
         init.later_configs.push_back({disk.base + 1 + i, c.config});
       }
@@ -204,7 +207,8 @@ void World::heal(uint32_t a, uint32_t b) {
   if (!l.up) connect(a, b);
 }
 
-// In order within a connection; gone with it. A duplicate (beats only) comes later, out of order.
+// In order within a connection; gone with it. A duplicate (beats only) comes later, out of order,
+// even to a later process.
 void World::transmit(uint32_t from, uint32_t to, std::function<void()> action, bool duplicate) {
   Link& l = link(from, to);
   if (!l.up) return;
@@ -212,6 +216,11 @@ void World::transmit(uint32_t from, uint32_t to, std::function<void()> action, b
   uint64_t& last = l.last_delivery[from < to];
   last = std::max(last, now_ + delay);
   const uint64_t epoch = l.epoch;
+  if (duplicate && chance(50)) {
+    at(last + between(1'000'000, 500'000'000), [this, from, to, action] {
+      if (!link(from, to).cut) on_node(to, now_, action);
+    });
+  }
   auto arrive = [this, from, to, epoch, action = std::move(action)] {
     Link& path = link(from, to);
     if (!path.up || path.epoch != epoch) return;
@@ -223,7 +232,6 @@ void World::transmit(uint32_t from, uint32_t to, std::function<void()> action, b
     }
     on_node(to, now_, action);
   };
-  if (duplicate && chance(50)) at(last + between(1'000'000, 500'000'000), arrive);
   at(last, std::move(arrive));
 }
 
@@ -264,10 +272,16 @@ void World::take(uint32_t n, Group* group) {
   const Ready ready = group->take_ready();
   Replica& replica = node.replicas[group->id()];
   if (ready.damage_cleared) node.disk[group->id()].damaged = false;
-  if (ready.persist_id != 0) {
-    Pending pending{group->id(),     ready.persist_id,     ready.hard_changed, ready.hard,
-                    ready.truncated, ready.truncate_after, ready.append_first, {},
-                    ready.commit};
+  if (ready.persist_id != 0 || ready.commit > group->applied()) {
+    Pending pending;
+    pending.group = group->id();
+    pending.persist_id = ready.persist_id;
+    pending.hard_changed = ready.hard_changed;
+    pending.hard = ready.hard;
+    pending.truncated = ready.truncated;
+    pending.truncate_after = ready.truncate_after;
+    pending.first = ready.append_first;
+    pending.commit = ready.commit;
     if (ready.append_first != 0) {
       for (Index i = ready.append_first; i <= ready.append_last; ++i) {
         Content& content = replica.contents[i];
@@ -293,15 +307,14 @@ void World::take(uint32_t n, Group* group) {
   if (ready.commit > group->applied()) {
     const CopysetId id = group->id();
     on_node(n, now_ + (chance(800) ? 0 : between(0, 5'000'000)),
-            [this, n, id] { apply(n, nodes_[n].host->find(id)); });
+            [this, n, id] { apply(nodes_[n].host->find(id)); });
   }
   if (ready.sync_offered) begin_sync(n, group->id(), ready.sync_from);
 }
 
-void World::apply(uint32_t n, Group* group) {
+void World::apply(Group* group) {
   const Index commit = group->commit();
   if (group->syncing() || commit <= group->applied()) return;
-  nodes_[n].disk[group->id()].commit = std::min(commit, nodes_[n].disk[group->id()].last());
   group->on_applied(commit);
 }
 
@@ -323,7 +336,8 @@ void World::finish_persist(Node& node) {
   const Pending pending = std::move(node.pending.front());
   node.pending.pop();
   apply_persist(node.disk[pending.group], pending);
-  node.host->find(pending.group)->on_durable(pending.persist_id, local(node));
+  if (pending.persist_id != 0)
+    node.host->find(pending.group)->on_durable(pending.persist_id, local(node));
 }
 
 void World::apply_persist(DiskReplica& disk, const Pending& pending) {
@@ -367,7 +381,7 @@ void World::deliver(uint32_t n, const Message& message, const std::vector<Conten
   std::vector<EntryMeta> metas;
   std::vector<Group::ConfigAt> configs;
   for (size_t i = 0; i < entries.size(); ++i) {
-    metas.push_back({message.first + i, entries[i].term, 100, entries[i].type});
+    metas.push_back({message.first + i, entries[i].term, entries[i].bytes(), entries[i].type});
     if (entries[i].type == EntryType::kConfig)
       configs.push_back({message.first + i, entries[i].config});
   }
@@ -448,7 +462,8 @@ void World::propose_somewhere() {
     if (options_.membership && chance(40)) return change_membership(group);
     EntryMeta metas[3];
     const size_t count = 1 + below(3);
-    for (size_t i = 0; i < count; ++i) metas[i].bytes = 100;
+    for (size_t i = 0; i < count; ++i)
+      metas[i].bytes = Content{0, EntryType::kData, next_value_ + i, {}}.bytes();
     Index first = 0;
     if (group->propose({metas, count}, &first) != Code::kOk) return;
     for (size_t i = 0; i < count; ++i) {

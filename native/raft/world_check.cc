@@ -68,7 +68,7 @@ void World::check_leases() {
                     " both hold a lease for group " + std::to_string(id));
       }
       holder = static_cast<int>(n);
-      if (group->read_index() < answered_[id]) {
+      if (group->read_index() > group->commit() || group->commit() < answered_[id]) {
         return fail("store " + std::to_string(n) + " would answer a stale read of group " +
                     std::to_string(id));
       }
