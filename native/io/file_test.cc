@@ -219,6 +219,42 @@ TEST_F(FileTest, ManyOperationsMoreThanTheQueueHolds) {
   for (auto& op : ops) ASSERT_EQ(op.result, 4096);
 }
 
+// Needs the right to make a loop device.
+TEST_F(FileTest, ABlockDevice) {
+  { ASSERT_EQ(open().allocate_sync(16 << 20), 0); }
+  const std::string command = "losetup -f --show " + path + " 2>/dev/null";
+  FILE* losetup = popen(command.c_str(), "r");
+  char name[64] = "";
+  const bool made = fgets(name, sizeof name, losetup) != nullptr;
+  pclose(losetup);
+  if (!made) GTEST_SKIP() << "no right to make a loop device";
+  path = std::string(name, strcspn(name, "\n"));
+  {
+    File file = open({});
+    EXPECT_EQ(file.size_bytes(), 16u << 20);
+    EXPECT_TRUE(file.direct());
+    EXPECT_EQ(File::open(*loop, path, {}).error().code, Code::kLocked);
+    AlignedBytes memory(1 << 20, 5);
+    iovec part[] = {memory.part(0, 1 << 20)};
+    Tracked<FileOp> write, discard;
+    write.iov = part;
+    write.offset_bytes = 1 << 20;
+    write.durable = true;
+    file.write(&write);
+    EXPECT_EQ(wait(write), 1 << 20);
+    ASSERT_EQ(file.read_sync(1 << 20, memory.span()), 0);
+    EXPECT_EQ(memory.span()[4095], std::byte{5});
+    file.discard(&discard, 1 << 20, 65536);
+    EXPECT_EQ(wait(discard), 0);
+    EXPECT_EQ(file.allocate_zeroed_sync(2 << 20), 0);
+    ASSERT_EQ(file.read_sync(1 << 20, memory.span()), 0);
+    EXPECT_EQ(memory.span()[1 << 19], std::byte{0});
+    EXPECT_EQ(file.allocate_sync(16 << 20), 0);
+    EXPECT_EQ(file.allocate_sync(17 << 20), -ENOSPC);
+  }
+  EXPECT_EQ(std::system(("losetup -d " + path).c_str()), 0);
+}
+
 TEST_F(FileTest, AbandonWaitsForTheKernel) {
   File file = open();
   ASSERT_EQ(file.allocate_zeroed_sync(16 << 20), 0);

@@ -181,9 +181,9 @@ class Loop {
   // Runs turns until stop(). Blocks. May be called again, on the same thread; a stop() that came
   // before makes it run exactly one turn without waiting.
   void run();
-  // One turn, for a thread that drives its loop itself instead of by run(): runs the hooks, submits,
-  // waits at most `wait_ns` for something to do (0: not at all), runs what came. False after
-  // abandon().
+  // One turn, for a thread that drives its loop itself instead of by run(): runs the hooks,
+  // submits, waits at most `wait_ns` for something to do (0: not at all), runs what came. False
+  // after abandon().
   bool turn(uint64_t wait_ns);
   // See the head of this file. Waits until the kernel has ended what was in flight.
   void abandon();

@@ -214,7 +214,8 @@ TEST(Loop, RunsOnAnotherThread) {
   EXPECT_TRUE(loop->abandoned());  // with its thread
 }
 
-// Nothing to do: no turns. The standing timeout may wake it for a timer that has moved away, but only once.
+// Nothing to do: no turns. The standing timeout may wake it for a timer that has moved away, but
+// only once.
 TEST(Loop, AnIdleLoopSleeps) {
   TestLoop loop;
   std::vector<int> order;

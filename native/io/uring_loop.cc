@@ -183,7 +183,8 @@ void LoopBackend::run() {
   running_ = false;
 }
 
-// The other way round than in run(): who drives the loop by hand wants back control when something was run.
+// The other way round than in run(): who drives the loop by hand wants back control when something
+// was run.
 bool LoopBackend::turn(uint64_t wait_ns) {
   if (abandoned_) return false;
   start();
@@ -194,6 +195,7 @@ bool LoopBackend::turn(uint64_t wait_ns) {
     if (wait_ns > 0 && wait_ns < kNever - now_ns_) timers_.arm(&turn_timer_, now_ns_ + wait_ns);
     submit_and_wait(wait_ns > 0);
     timers_.disarm(&turn_timer_);
+    stop_.store(false, std::memory_order_relaxed);  // it has ended the wait
     run_what_came();
   }
   running_ = false;
