@@ -38,9 +38,11 @@ void State::begin_checkpoint(io::Op* op, std::vector<GroupBlob> blobs_in) {
   if (failed) return complete_later(op, -EIO);
   uint64_t bytes = 0;
   for (const GroupBlob& blob : blobs_in) bytes += sizeof(BlobHead) + blob.bytes.size();
-  if (bytes > geometry.blob_bytes / 2)
+  const bool large = bytes > geometry.blob_bytes / 2;
+  if (large && (!blobs_large || bytes > geometry.blob_bytes))
     base::log(base::LogLevel::kWarning, "store_blobs_large",
               {{"path", path}, {"bytes", bytes}, {"bytes_max", geometry.blob_bytes}});
+  blobs_large = large;
   if (bytes > geometry.blob_bytes) return complete_later(op, -ENOSPC);
   checkpoint.op = op;
   checkpoint.blobs = std::move(blobs_in);

@@ -30,7 +30,7 @@ Result<Geometry> plan_geometry(uint64_t bytes, uint64_t blob_bytes) {
   Geometry g;
   g.bytes = bytes / kBlockBytes * kBlockBytes;
   g.blob_bytes = blob_bytes ? round_up(blob_bytes, kStructBytes)
-                            : std::clamp(bytes / 256 / kBlockBytes * kBlockBytes, kBlobBytesMin,
+                            : std::clamp(bytes / 128 / kBlockBytes * kBlockBytes, kBlobBytesMin,
                                          kBlobBytesMax);
   const auto too_small = [&] {
     return Error{Code::kNoSpace, "a store of " + std::to_string(bytes) +

@@ -25,7 +25,7 @@ struct RealStore {
     FormatOptions options;
     options.store.bytes = {1, 2, 3};
     options.cluster.bytes = {4, 5, 6};
-    options.bytes = 48 << 20;
+    options.bytes = 24 << 20;
     return options;
   }
   void format() {

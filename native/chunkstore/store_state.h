@@ -1,4 +1,4 @@
-// The inside of ChunkStore, shared by chunkstore.cc (map, reads, writes), checkpoint.cc and
+// The inside of ChunkStore, shared by chunkstore.cc (map), block_io.cc, checkpoint.cc and
 // open.cc. Not for other directories. Thread: the loop's.
 #pragma once
 
@@ -76,6 +76,7 @@ struct ChunkStore::State {
   uint32_t root_slot = 0;  // where it is
   std::vector<GroupBlob> blobs;
   uint64_t blob_bytes = 0;
+  bool blobs_large = false;  // and that was logged
   Checkpoint checkpoint;
   bool failed = false;
   uint64_t read_errors = 0, crc_errors = 0;
