@@ -89,7 +89,7 @@ struct Admission {
     format.store = store_id(number);
     format.cluster.bytes.fill(9);
     format.data_bytes = data_bytes;
-    format.wal_bytes = std::max<uint64_t>(data_bytes / 10, 256u << 20);
+    format.wal_bytes = data_bytes / 8;
     if (auto made = copyset::StoreServer::format(**loop, path, format); !made)
       die(made.error().message);
   }
@@ -178,6 +178,8 @@ int main(int argc, char** argv) {
     if (pipe(child.up) != 0 || pipe(child.down) != 0) die("pipe");
     child.pid = fork();
     if (child.pid == 0) run_store(i, directory, data_bytes, secret, child);
+    close(child.up[1]);
+    close(child.down[0]);
   }
   for (Child& child : children) {
     child.address = read_line(child.up[0]);
