@@ -105,7 +105,7 @@ void Director::make_volume() {
   const uint64_t units = shape_.volume_bytes / kUnitBytes;
   const uint64_t count = random_.between(2, 6);
   for (uint64_t i = 0; i < count; ++i) {
-    const uint64_t size = random_.chance(0.3) ? 4096 : random_.between(64, 1024);
+    const uint64_t size = random_.chance(0.3) ? 4096 : random_.between(4, 64) * 16;
     uint64_t first = random_.below(units - size) / 8 * 8;
     // Some lie across the border of two chunks.
     if (random_.chance(0.3))

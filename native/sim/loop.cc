@@ -217,13 +217,16 @@ void Loop::run() {
   }
 }
 
-// For the same tests: the world goes on to this loop's next turn, or until `wait_ns` of its time have passed.
+// For the same tests: the world goes on to this loop's next turn, or until `wait_ns` of its time
+// have passed.
 bool Loop::turn(uint64_t wait_ns) {
   if (backend_->abandoned) return false;
   sim::World& world = *backend_->world;
-  const uint64_t generation = backend_->turns, end = world.now_ns() + std::min(wait_ns, UINT64_MAX - world.now_ns());
+  const uint64_t generation = backend_->turns,
+                 end = world.now_ns() + std::min(wait_ns, UINT64_MAX - world.now_ns());
   backend_->wake(world.now_ns());
-  while (backend_->turns == generation && !backend_->abandoned && world.now_ns() <= end && world.step()) {
+  while (backend_->turns == generation && !backend_->abandoned && world.now_ns() <= end &&
+         world.step()) {
   }
   return !backend_->abandoned;
 }

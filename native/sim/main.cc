@@ -125,10 +125,12 @@ int run_mode(std::string_view name, Mode mode, const Arguments& arguments, uint6
 int run_part(const Arguments& arguments, uint64_t part) {
   std::signal(SIGABRT, note_crash);
   std::signal(SIGSEGV, note_crash);
-  // A mutant is looked for in the small simulation first, then in the whole; otherwise both have to be clean.
+  // A mutant is looked for in the small simulation first, then in the whole; otherwise both have to
+  // be clean.
   const bool mutant = !arguments.mutant.empty();
   int status = mutant ? 1 : 0;
-  if (arguments.only != "spine") status = run_mode("replicas", curve::sim::run_replicas, arguments, part);
+  if (arguments.only != "spine")
+    status = run_mode("replicas", curve::sim::run_replicas, arguments, part);
   if (arguments.only != "replicas" && (status != 0) == mutant) {
     status = run_mode("spine", curve::sim::run_spine, arguments, part);
   }

@@ -35,16 +35,17 @@ void fill_unit(uint64_t write, uint64_t unit, std::span<std::byte> into) {
 
 uint64_t RegisterChecker::begin_write(uint64_t first_unit, uint64_t count, bool zeros,
                                       uint64_t now_ns, std::string who) {
-  writes_.push_back({first_unit, count, zeros, false, now_ns, kForever, std::move(who)});
+  writes_.push_back({first_unit, count, zeros, false, false, now_ns, kForever, std::move(who)});
   const uint64_t number = writes_.size();
   for (uint64_t unit = first_unit; unit < first_unit + count; ++unit) {
-    units_[unit].clusters.push_back({number, kForever, now_ns, false});
+    units_[unit].clusters.push_back({number, {}});
   }
   return number;
 }
 
-void RegisterChecker::end_write(uint64_t write, uint64_t now_ns) {
+void RegisterChecker::end_write(uint64_t write, uint64_t now_ns, bool sent_again) {
   writes_[write - 1].acknowledged = true;
+  writes_[write - 1].once = !sent_again;
   writes_[write - 1].end = now_ns;
 }
 
@@ -99,9 +100,7 @@ std::optional<std::string> RegisterChecker::read(uint64_t first_unit,
     auto at = std::lower_bound(
         unit.clusters.begin(), unit.clusters.end(), write,
         [](const Cluster& cluster, uint64_t value) { return cluster.write < value; });
-    at->seen = true;
-    at->first_end = std::min(at->first_end, end_ns);
-    at->last_begin = std::max(at->last_begin, begin_ns);
+    at->reads.push_back({begin_ns, end_ns});
     values.push_back(write);
   }
   return check_torn(first_unit, values, who);
@@ -129,22 +128,32 @@ std::optional<std::string> RegisterChecker::check_torn(uint64_t first_unit,
   return std::nullopt;
 }
 
-std::optional<std::string> RegisterChecker::check_unit(uint64_t number, const Unit& unit) const {
-  struct Zone {
-    uint64_t low, high, write;
-  };
-  std::vector<Zone> forward, backward;
-  for (const Cluster& cluster : unit.clusters) {
-    const Write& item = writes_[cluster.write - 1];
-    if (!item.acknowledged && !cluster.seen) continue;  // need not have happened
-    const uint64_t first_end = std::min(cluster.first_end, item.end);
-    const uint64_t last_begin = std::max(cluster.last_begin, item.begin);
-    if (first_end < last_begin) {
-      forward.push_back({first_end, last_begin, cluster.write});
-    } else {
-      backward.push_back({last_begin, first_end, cluster.write});
-    }
+void RegisterChecker::add_zones(const Cluster& cluster, std::vector<Zone>& forward,
+                                std::vector<Zone>& backward) const {
+  const Write& item = writes_[cluster.write - 1];
+  if (!item.acknowledged && cluster.reads.empty()) return;  // need not have happened
+  uint64_t first_end = item.end, last_begin = item.begin;
+  for (const Interval& read : cluster.reads) {
+    if (item.once) first_end = std::min(first_end, read.end);
+    last_begin = std::max(last_begin, read.begin);
   }
+  if (first_end < last_begin) {
+    forward.push_back({first_end, last_begin, cluster.write});
+  } else if (item.once) {
+    backward.push_back({last_begin, first_end, cluster.write});
+  } else if (item.acknowledged) {
+    backward.push_back({item.begin, item.end, cluster.write});
+  }
+  if (item.once) return;
+  for (const Interval& read : cluster.reads) {  // current at some time in each of them
+    const uint64_t low = std::max(read.begin, item.begin);
+    if (low < item.end) backward.push_back({low, read.end, cluster.write});
+  }
+}
+
+std::optional<std::string> RegisterChecker::check_unit(uint64_t number, const Unit& unit) const {
+  std::vector<Zone> forward, backward;
+  for (const Cluster& cluster : unit.clusters) add_zones(cluster, forward, backward);
   const std::string where = "unit " + std::to_string(number) + ": ";
   std::sort(forward.begin(), forward.end(),
             [](const Zone& a, const Zone& b) { return a.low < b.low; });
@@ -187,7 +196,7 @@ std::optional<std::string> RegisterChecker::check_zero_reads(uint64_t number,
   std::sort(ended.begin(), ended.end());
   for (size_t i = 1; i < ended.size(); ++i)
     ended[i].second = std::max(ended[i].second, ended[i - 1].second);
-  for (const ZeroRead& read : unit.zero_reads) {
+  for (const Interval& read : unit.zero_reads) {
     auto at =
         std::lower_bound(ended.begin(), ended.end(), std::pair<uint64_t, uint64_t>(read.begin, 0));
     const uint64_t latest_begin = at == ended.begin() ? 0 : std::prev(at)->second;

@@ -7,11 +7,13 @@
 // forward zones overlap and no backward zone lies in a forward one. Zeros are written more than
 // once; reads of zeros are checked by a necessary condition.
 //
-// A write that was never answered may have happened, at any time until its `bound` (forever, or
-// when the attachment was fenced: R12), or never. Retries that come too late (R13), lost writes and
-// stale reads all show as a bad pair of zones. Also checked: two writes that each cover two parts
-// of one sector are not mixed in one read (torn sector). Knows nothing of the system under test.
-// Plain data; one thread.
+// A write that its client had to send again may take effect more than once, at any times before its
+// answer (R13 promises only that none of them comes after a newer acknowledged write): its value is
+// certainly current only from its answer to its last read. A write that was never answered may have
+// happened, at any time until its `bound` (forever, or when the attachment was fenced: R12), or
+// never. Retries that come too late (R13), lost writes and stale reads all show as a bad pair of
+// zones. Also checked: two writes that each cover two parts of one sector are not mixed in one read
+// (torn sector). Knows nothing of the system under test. Plain data; one thread.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +40,7 @@ class RegisterChecker {
   // (never 0).
   uint64_t begin_write(uint64_t first_unit, uint64_t count, bool zeros, uint64_t now_ns,
                        std::string who);
-  void end_write(uint64_t write, uint64_t now_ns);  // acknowledged
+  void end_write(uint64_t write, uint64_t now_ns, bool sent_again = false);  // acknowledged
   void bound_write(uint64_t write,
                    uint64_t now_ns);  // not acknowledged; may have happened until now, not later
   // May have happened in part of its units or not at all, and without a bound: do nothing.
@@ -60,21 +62,26 @@ class RegisterChecker {
     uint64_t first = 0, count = 0;
     bool zeros = false;
     bool acknowledged = false;
+    bool once = false;                   // certainly took effect at one time only
     uint64_t begin = 0, end = kForever;  // end: answered, or the bound, or forever
     std::string who;
   };
+  struct Interval {
+    uint64_t begin, end;
+  };
   struct Cluster {  // a write and its reads, in one unit
     uint64_t write = 0;
-    uint64_t first_end = kForever, last_begin = 0;
-    bool seen = false;
-  };
-  struct ZeroRead {
-    uint64_t begin, end;
+    std::vector<Interval> reads;
   };
   struct Unit {
     std::vector<Cluster> clusters;  // by write number
-    std::vector<ZeroRead> zero_reads;
+    std::vector<Interval> zero_reads;
   };
+  struct Zone {
+    uint64_t low, high, write;
+  };
+  void add_zones(const Cluster& cluster, std::vector<Zone>& forward,
+                 std::vector<Zone>& backward) const;
   std::optional<std::string> check_unit(uint64_t number, const Unit& unit) const;
   std::optional<std::string> check_zero_reads(uint64_t number, const Unit& unit) const;
   std::optional<std::string> check_torn(uint64_t first_unit, const std::vector<uint64_t>& values,

@@ -73,8 +73,28 @@ TEST(RegisterChecker, UnacknowledgedWriteMayHappenLater) {
   EXPECT_FALSE(h.read(b, 4, 5));
   EXPECT_FALSE(h.read(a, 6, 7));
   EXPECT_TRUE(h.good());
-  EXPECT_FALSE(h.read(b, 8, 9));  // but not be undone
+  const auto c = h.write(8, 9);
+  EXPECT_FALSE(h.read(c, 10, 11));
+  EXPECT_TRUE(h.good());
+  EXPECT_FALSE(h.read(b, 12, 13));  // but what was overwritten does not come back
   EXPECT_FALSE(h.good());
+}
+
+TEST(RegisterChecker, WriteThatWasSentAgainMayComeTwiceBeforeItsAnswerOnly) {
+  for (bool twice : {true, false}) {
+    History h;
+    const auto a = h.write(1, 0), b = h.write(2, 9);
+    EXPECT_FALSE(h.read(a, 3, 4));
+    EXPECT_FALSE(h.read(b, 5, 6));
+    h.checker.end_write(a, 10, twice);
+    EXPECT_FALSE(h.read(a, 11, 12));
+    EXPECT_EQ(h.good(), twice);
+    const auto c = h.write(13, 14);
+    EXPECT_FALSE(h.read(c, 15, 16));
+    EXPECT_EQ(h.good(), twice);
+    EXPECT_FALSE(h.read(a, 17, 18));
+    EXPECT_FALSE(h.good());
+  }
 }
 
 TEST(RegisterChecker, FencedWriteDoesNotHappenAfterItsBound) {

@@ -46,4 +46,24 @@ void ReplicaChecker::look(uint32_t store, raft::Group& group, uint64_t local_now
   looked = std::max(looked, commit);
 }
 
+std::string describe(const raft::Group& group) {
+  static const char* const kRoles[] = {"follower", "pre-candidate", "candidate", "leader"};
+  std::string out = std::string(kRoles[static_cast<int>(group.role())]) + " term " +
+                    std::to_string(group.term()) + " log " + std::to_string(group.first_index()) +
+                    ".." + std::to_string(group.last_index()) + " (term " +
+                    std::to_string(group.last_term()) + ") commit " +
+                    std::to_string(group.commit()) + " applied " + std::to_string(group.applied()) +
+                    " leader " + group.leader().text().substr(0, 2);
+  if (group.syncing()) out += " syncing";
+  if (group.damaged()) out += " damaged";
+  if (group.role() == raft::Role::kLeader) {
+    for (const raft::Progress& each : group.progress()) {
+      out += " [" + each.store.text().substr(0, 2) + " match " + std::to_string(each.match) +
+             " next " + std::to_string(each.next) + (each.active ? " active" : "") +
+             (each.syncing ? " syncing" : "") + "]";
+    }
+  }
+  return out;
+}
+
 }  // namespace curve::sim

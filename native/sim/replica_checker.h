@@ -42,4 +42,7 @@ class ReplicaChecker {
   std::map<CopysetId, Index> acknowledged_;
 };
 
+// One line on a group, for messages.
+std::string describe(const raft::Group& group);
+
 }  // namespace curve::sim

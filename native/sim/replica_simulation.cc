@@ -29,6 +29,19 @@ void watch(HashCluster& cluster) {
   cluster.world.after(2 * kMillisecond, [&cluster] { watch(cluster); });
 }
 
+std::string describe_all(HashCluster& cluster) {
+  std::string out;
+  for (CopysetId id : cluster.groups) {
+    for (size_t number = 0; number < cluster.stores.size(); ++number) {
+      HashStore* store = running(cluster, number);
+      replica::ReplicaGroup* group = store ? store->replica().find(id) : nullptr;
+      out += "\n  group " + std::to_string(id & 0xffffffff) + " store " + std::to_string(number) +
+             ": " + (group ? describe(group->raft()) : "not running");
+    }
+  }
+  return out;
+}
+
 // Why the replicas are not equal and current yet; empty when they are.
 std::string unsettled(HashCluster& cluster) {
   for (CopysetId id : cluster.groups) {
@@ -61,14 +74,15 @@ void converge(HashCluster& cluster, uint64_t limit_ns) {
   const uint64_t before = cluster.acknowledged;
   world.run_until([&] { return cluster.verdict.failed(); }, 5 * kSecond);
   if (!cluster.verdict.failed() && cluster.acknowledged == before) {
-    cluster.verdict.fail("liveness", "nothing was acknowledged in 5 s without faults");
+    cluster.verdict.fail("liveness",
+                         "nothing was acknowledged in 5 s without faults" + describe_all(cluster));
   }
   cluster.load = false;
   const uint64_t end = world.now_ns() + limit_ns;
   while (!cluster.verdict.failed()) {
     const std::string why = unsettled(cluster);
     if (why.empty()) return;
-    if (world.now_ns() > end) return cluster.verdict.fail("liveness", why);
+    if (world.now_ns() > end) return cluster.verdict.fail("liveness", why + describe_all(cluster));
     world.run_for(20 * kMillisecond);
   }
 }

@@ -12,6 +12,7 @@ struct Workload::Request {
   uint64_t first_unit = 0, units = 0;
   uint64_t write = 0;  // the checker's number
   uint64_t begin_ns = 0;
+  uint64_t retries = 0;  // of the client when it began
   std::vector<std::byte> data;
   iovec iov[3];
 };
@@ -153,6 +154,7 @@ void Workload::submit(Request& request) {
   request.busy = true;
   request.begin_ns = world_.now_ns();
   request.write = 0;
+  request.retries = client_->stats().retries;
   ++inflight_;
   io.offset_bytes = request.first_unit * kUnitBytes;
   io.bytes = request.units * kUnitBytes;
@@ -222,7 +224,8 @@ void Workload::finished(Request& request) {
 }
 
 void Workload::finished_write(Request& request) {
-  history_.checker.end_write(request.write, std::min(world_.now_ns(), fence_ns_));
+  const bool sent_again = client_->stats().retries != request.retries;
+  history_.checker.end_write(request.write, std::min(world_.now_ns(), fence_ns_), sent_again);
 }
 
 void Workload::finished_read(Request& request) {
