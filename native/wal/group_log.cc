@@ -37,10 +37,13 @@ void GroupLog::add(const RecoveredRecord& record) {
       return;
     case RecordType::kHardState:
       if (record.term < term) return;  // a term never falls
+      if (record.term > term) vote = {};
       term = record.term;
-      vote = {};
-      if (record.head.size() == sizeof(vote.bytes))
-        std::memcpy(vote.bytes.data(), record.head.data(), sizeof(vote.bytes));
+      if (record.head.size() == sizeof(vote.bytes)) {
+        StoreId given;
+        std::memcpy(given.bytes.data(), record.head.data(), sizeof(given.bytes));
+        if (!given.is_none()) vote = given;  // within a term a vote is never taken back
+      }
       return;
     case RecordType::kCommit:
       commit = std::max(commit, record.index);
@@ -58,7 +61,7 @@ void GroupLog::add(const RecoveredRecord& record) {
 }
 
 void GroupLog::put(const RecoveredRecord& record) {
-  LoggedEntry& entry = entries_[record.index];
+  LoggedEntry& entry = entries_[record.index] = {};
   entry.index = record.index;
   entry.term = record.term;
   entry.entry_type = record.entry_type;
@@ -66,6 +69,7 @@ void GroupLog::put(const RecoveredRecord& record) {
   entry.place = record.place;
   entry.payload_position = record.payload_position;
   entry.payload_bytes = record.payload_bytes;
+  if (record.index <= base_) return;  // only for lagging followers, who get it by read_record
   entry.head.assign(record.head.begin(), record.head.end());
   entry.annotation.assign(record.annotation.begin(), record.annotation.end());
   entry.sector_crcs.assign(record.sector_crcs.begin(), record.sector_crcs.end());

@@ -33,6 +33,7 @@ class GroupLog {
   Term term = 0;
   StoreId vote;
   Index commit = 0;
+  // Entries <= base come without head, annotation and CRCs: a log holds millions of them.
   // Contiguous entries from the first retained one that connects with base (may be <= base: kept
   // for lagging followers) on. `hole`: an entry > base is missing though later ones exist: the
   // group needs sync (R4), entries end before the hole.

@@ -9,6 +9,7 @@
 
 #include "native/base/mutant.h"
 #include "native/sim/random.h"
+#include "native/wal/test_log.h"
 
 namespace curve::wal {
 namespace {
@@ -114,6 +115,8 @@ TEST(GroupLog, HardStateAndCommitOnlyRise) {
              .payload_position = 0,
              .promised = true});
   EXPECT_EQ(s.log.vote.bytes[0], 7);
+  s.add(RecordType::kHardState, 0, 4);
+  EXPECT_EQ(s.log.vote.bytes[0], 7) << "a vote is not taken back within its term";
   s.add(RecordType::kHardState, 0, 5);
   EXPECT_TRUE(s.log.vote.is_none());
 }
@@ -204,7 +207,7 @@ struct History {
 };
 
 TEST(GroupLogHistories, ReplayGivesTheLog) {
-  for (uint64_t seed = 1; seed <= 400; ++seed) {
+  for (uint64_t seed = 1; seed <= seeds(400); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     History h(seed);
     for (int step = 0; step < 120; ++step) {
@@ -228,7 +231,7 @@ TEST(GroupLogHistories, ReplayGivesTheLog) {
 
 TEST(GroupLogHistories, LostRecordsNeverMakeALogThatIsNotOne) {
   uint64_t holes = 0;
-  for (uint64_t seed = 1; seed <= 300; ++seed) {
+  for (uint64_t seed = 1; seed <= seeds(300); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     History h(seed + 5000);
     for (int step = 0; step < 80; ++step) h.step();

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -22,6 +23,12 @@
 namespace curve::wal {
 
 inline constexpr StoreId kTestStore{{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
+
+// How many seeds a random test runs: CURVE_WAL_SEEDS, or the usual number.
+inline uint64_t seeds(uint64_t usual) {
+  const char* wanted = std::getenv("CURVE_WAL_SEEDS");
+  return wanted ? std::strtoull(wanted, nullptr, 10) : usual;
+}
 
 // What append number `id` contains. Equal ids, equal bytes.
 struct Content {

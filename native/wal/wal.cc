@@ -150,14 +150,11 @@ Result<std::unique_ptr<Wal>> Wal::open(io::Loop& loop, base::BufferPool& pool,
 
 Wal::Wal(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
+// Of an abandoned loop nothing is touched: what is still in flight may be gone already (io.h).
 Wal::~Wal() {
+  assert(state_->loop.abandoned() || !busy());
   stop();
   state_->loop.disarm(&state_->deferred_timer);
-  assert(state_->loop.abandoned() ||
-         (state_->inflight.empty() && !state_->footer_writing && !state_->releasing));
-  if (state_->loop.abandoned()) return;  // their owners may be gone already
-  while (state_->deferred.pop_front()) {
-  }
 }
 
 void Wal::State::set_up() {

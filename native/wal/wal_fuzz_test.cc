@@ -141,7 +141,7 @@ void harm(sim::VirtualFile& file, sim::Random& random) {
 
 TEST(HostileImage, RecoveryEndsAndLeavesALogThatWorks) {
   uint64_t opened = 0, refused = 0, damaged = 0;
-  for (uint64_t seed = 1; seed <= 250; ++seed) {
+  for (uint64_t seed = 1; seed <= seeds(250); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     sim::Random random = sim::Random(seed).split("fuzz");
     TestLog log(seed, {.segments = random.between(4, 8)});
