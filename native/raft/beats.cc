@@ -64,7 +64,7 @@ void HostCore::on_silence_timer(Peer* peer) {
 
 void HostCore::note_commit(Peer* peer, GroupCore* group) { peer->commit_notes.push_back(group); }
 
-// Commit indexes that no append has told yet. Those of an unanswered beat go again.
+// Commit indexes that the peer has not confirmed to know yet. Those of an unanswered beat go again.
 void HostCore::fill_commit_notes(Peer* peer) {
   peer->beat.commits.clear();
   std::vector<GroupCore*>& notes = peer->commit_notes;

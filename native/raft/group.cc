@@ -328,7 +328,9 @@ void Group::step(const Message& message, uint64_t now_ns) {
     case MessageType::kTimeoutNow:
       return core_->on_timeout_now(message);
     case MessageType::kSyncOffer:
-      return core_->on_sync_message(message);
+      return core_->on_sync_offer(message);
+    case MessageType::kSyncRequest:
+      return core_->on_sync_request(message);
     case MessageType::kFilled:
       return core_->on_filled(message);
   }

@@ -77,6 +77,7 @@ struct GroupCore {
 
   // Follower. Invariant: verified entries agree with the leader of this term; commit <= verified.
   Index verified = 0;
+  Index leader_commit = 0;    // highest that a leader told of; may be ahead of what has arrived here
   bool acknowledge = false;  // an acknowledgement is due once this term is durable
   bool sync_offered = false;
   StoreId sync_from;
@@ -215,7 +216,8 @@ struct GroupCore {
   // group_sync.cc
   void begin_sync();
   void finish_sync(Index index, Term term, const Config& config, Index config_index);
-  void on_sync_message(const Message& message);
+  void on_sync_offer(const Message& message);
+  void on_sync_request(const Message& message);
 };
 
 }  // namespace curve::raft

@@ -94,7 +94,7 @@ AppendVerdict GroupCore::step_append(const Message& message, std::span<const Ent
   on_leader_contact(message.peer);
   if (syncing) {  // R10: neither appends nor acknowledges; the leader learns that the sync has to
                   // go on
-    emit(message_to(message.peer, MessageType::kSyncOffer));
+    emit(message_to(message.peer, MessageType::kSyncRequest));
     return {};
   }
   const bool agrees =
@@ -110,7 +110,8 @@ AppendVerdict GroupCore::step_append(const Message& message, std::span<const Ent
   const Index first_new = accept_entries(message, entries, append_configs);
   const Index through = message.index + entries.size();
   verified = std::max(verified, std::min(through, log.last()));
-  set_commit(std::min(message.commit, verified));
+  leader_commit = std::max(leader_commit, message.commit);
+  set_commit(std::min(leader_commit, verified));
   // New entries are acknowledged when they are durable; anything else can be answered now.
   if (first_new == 0) acknowledge = true;
   if (CURVE_MUTANT("r2_acknowledge_early")) emit_acknowledgement();
@@ -167,13 +168,15 @@ void GroupCore::emit_acknowledgement() {
   reply.index = std::min(verified, durable);
   if (CURVE_MUTANT("r2_acknowledge_early")) reply.index = verified;
   reply.last = verified;
+  reply.commit = leader_commit;
   if (CURVE_MUTANT("r3_damaged_acknowledges")) reply.damaged = false;
   emit(reply);
 }
 
 void GroupCore::on_commit_note(const Peer& from, const CommitNote& note) {
   if (role != Role::kFollower || note.term != hard.term || leader != from.id) return;
-  set_commit(std::min(note.commit, verified));
+  leader_commit = std::max(leader_commit, note.commit);
+  set_commit(std::min(leader_commit, verified));
 }
 
 // R3: the leader was elected without this replica, after the damage was known, and has filled it

@@ -67,7 +67,6 @@ Index GroupCore::emit_append(Follower& f, Index last_max, uint32_t bytes_max, ui
   message.first = f.next;
   message.last = last;
   message.commit = commit;
-  f.commit_told = commit;
   emit(message);
   if (bytes != nullptr) *bytes = total;
   return last;
@@ -106,6 +105,7 @@ void GroupCore::on_append_reply(const Message& message) {
     f->become_probe(log.back_off(message.index, message.log_term) + 1);
     return mark_ready();
   }
+  f->commit_told = std::max(f->commit_told, message.commit);
   f->free_through(message.index);
   if (message.index > f->match) {
     f->match = message.index;

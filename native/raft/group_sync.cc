@@ -7,14 +7,14 @@
 
 namespace curve::raft {
 
-void GroupCore::on_sync_message(const Message& message) {
-  if (role == Role::kLeader && message.term == hard.term) {  // a follower's sync was interrupted
-    if (Follower* f = follower_of(message.peer); f != nullptr && f->peer->up) offer_sync(*f);
-    return;
-  }
+void GroupCore::on_sync_request(const Message& message) {
+  if (role != Role::kLeader || message.term != hard.term) return;
+  if (Follower* f = follower_of(message.peer); f != nullptr && f->peer->up) offer_sync(*f);
+}
+
+void GroupCore::on_sync_offer(const Message& message) {
   if (message.term < hard.term) return;
   if (message.term > hard.term) become_follower(message.term, message.peer);
-  if (role == Role::kLeader) return;
   on_leader_contact(message.peer);
   sync_offered = true;
   sync_from = message.peer;

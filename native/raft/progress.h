@@ -24,7 +24,7 @@ struct Follower {
   Flow flow = Flow::kProbe;
   Index match = 0;
   Index next = 1;
-  Index commit_told = 0;        // highest commit index that an append or an answered beat carried
+  Index commit_told = 0;        // highest commit index that it has confirmed to know
   Index commit_in_beat = 0;     // that the last beat carried
   uint64_t since_sequence = 0;  // R9: beats before this one do not cover this term of this group
   bool probe_sent = false;

@@ -66,9 +66,9 @@ enum class MessageType : uint8_t {
   kAppend = 5,       // entries [first, last] behind (index, log_term); may be empty (probe)
   kAppendReply = 6,  // index: durable match (or, with reject, the hint where to go on)
   kTimeoutNow = 7,   // leadership transfer: campaign at once
-  kSyncOffer = 8,    // leader -> follower: what you need is no longer in my log; fill yourself from me.
-                     // follower -> leader: offer me a sync (mine was interrupted)
+  kSyncOffer = 8,    // leader -> follower: what you need is no longer in my log; fill yourself from me
   kFilled = 9,       // leader -> damaged follower: your log through `index` holds all that you can have promised (R3)
+  kSyncRequest = 10, // follower -> leader: offer me a sync (mine was interrupted)
 };
 
 // Messages travel in order on a connection that is bound to both incarnations: none outlives the process that sent it or the
@@ -84,7 +84,7 @@ struct Message {
   Index first = 0;         // append: entries [first, last], empty when last < first. vote replies: the term asked for.
                            // rejected append: the `index` that did not match
   Index last = 0;          // append reply: accepted through, durable or not
-  Index commit = 0;
+  Index commit = 0;        // of the leader; append reply: that the follower has heard of
   bool reject = false;
   bool transfer = false;   // votes: asked for by the leader, leases do not stand in the way
   bool damaged = false;    // replies: this replica's log may lack what it acknowledged (R3)
