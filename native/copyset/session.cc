@@ -154,8 +154,8 @@ void StoreServer::State::dispatch(Request* request) {
   if (code != Code::kOk || request->type == wire::FrameType::kProbe) return answer(request, code);
   code = request->copyset->fences.check(request->body.volume,
                                         request->body.epoch);  // R12, at acceptance
-  if (code == Code::kNoVolume && !request->copyset->group->raft().lease_valid(loop.now_ns())) {
-    return park(request);  // a new leader has not applied what it has: the fence may be in there
+  if (code != Code::kOk && !request->copyset->group->raft().lease_valid(loop.now_ns())) {
+    return park(request);  // a new leader has not applied what it has: the attachment may be in there
   }
   if (code != Code::kOk) return answer(request, code);
   switch (request->type) {
