@@ -19,15 +19,23 @@ std::span<const std::byte> LogReader::at(uint64_t position, uint64_t bytes) {
   return {buffer_.get() + (position - position_), bytes};
 }
 
+bool LogReader::failed(uint64_t position, uint64_t bytes) const {
+  return std::any_of(failed_.begin(), failed_.end(), [&](uint64_t sector) {
+    return sector >= position && sector < position + bytes;
+  });
+}
+
 void LogReader::load(uint64_t position, uint64_t bytes) {
   position_ = position;
   bytes_ = bytes;
+  failed_.clear();
   const uint64_t offset = anchor_.file_offset(position);
   if (file_.read_sync(offset, {buffer_.get(), bytes}) >= 0) return;
   for (uint64_t at = 0; at < bytes; at += kSectorBytes) {
     std::byte* const sector = buffer_.get() + at;
-    if (file_.read_sync(offset + at, {sector, kSectorBytes}) < 0)
-      std::memset(sector, static_cast<int>(kUnreadableByte), kSectorBytes);
+    if (file_.read_sync(offset + at, {sector, kSectorBytes}) >= 0) continue;
+    std::memset(sector, static_cast<int>(kUnreadableByte), kSectorBytes);
+    failed_.push_back(position + at);
   }
 }
 

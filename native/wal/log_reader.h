@@ -4,6 +4,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "native/wal/format.h"
 #include "native/wal/state.h"
@@ -19,6 +20,8 @@ class LogReader {
   // [position, position + bytes) of one segment, sectors, at most kAppendBytesMax. Valid until the
   // next call.
   std::span<const std::byte> at(uint64_t position, uint64_t bytes);
+  // Did the device refuse any sector of what at() gave last for this range?
+  bool failed(uint64_t position, uint64_t bytes) const;
 
  private:
   void load(uint64_t position, uint64_t bytes);
@@ -27,6 +30,7 @@ class LogReader {
   const Anchor& anchor_;
   AlignedBytes buffer_;
   uint64_t position_ = 0, bytes_ = 0;
+  std::vector<uint64_t> failed_;  // positions of sectors within it
 };
 
 }  // namespace curve::wal

@@ -49,6 +49,7 @@ class Recovery {
     Found found = Found::kUnreadable;
     AppendHeader header;
     std::span<const std::byte> used;  // of the header; valid until the next read
+    bool read_error = false;          // the device refused some of it
     bool genuine() const { return found == Found::kNext || found == Found::kWrongLink; }
   };
   struct Held {
@@ -128,13 +129,14 @@ void Recovery::walk() {
     if (found.found != Found::kNext && here % anchor_.segment_bytes != 0 &&
         anchor_.segment_end(here) < limit()) {
       // Perhaps the segment was sealed here: then the next append is at the start of the next one.
-      const Found here_found = found.found;
+      const Probe found_here = found;
       expected_.position = anchor_.segment_end(here);
       if (take_footer()) continue;
       found = probe(expected_.position);
       if (found.found != Found::kNext) {
         expected_.position = here;
-        found.found = here_found;
+        found.found = found_here.found;
+        found.read_error |= found_here.read_error;
       }
     }
     if (found.found == Found::kNext) {
@@ -146,7 +148,10 @@ void Recovery::walk() {
     // Looked for once: before the furthest append known, the log goes on anyway.
     const Behind behind = here < furthest_position_ ? Behind{furthest_position_, 0, watermark_}
                                                     : look_behind(found.found);
-    const Promise promise = promise_of(expected_.sequence, behind.watermark);
+    Promise promise = promise_of(expected_.sequence, behind.watermark);
+    // A torn write can be read. What the device refuses to give was whole once, for all that
+    // anybody knows.
+    if (promise == Promise::kNone && found.read_error) promise = Promise::kAnchor;
     if (recovery_action(found.found, promise) == Action::kDamage) {
       watermark_ = std::max(watermark_, behind.watermark);
       furthest_position_ = std::max(furthest_position_, behind.last_position);
@@ -173,10 +178,12 @@ Promise Recovery::promise_of(uint64_t sequence, uint64_t watermark) const {
 Recovery::Probe Recovery::probe(uint64_t position) {
   Probe out;
   const auto first = reader_.at(position, kSectorBytes);
+  out.read_error = reader_.failed(position, kSectorBytes);
   AppendHeader& header = out.header;
   if (!peek_append(first, anchor_.log_id, &header)) return out;
   if (position + header.total_bytes() > anchor_.segment_end(position)) return out;
   out.used = reader_.at(position, header.header_bytes()).first(header.used_bytes);
+  out.read_error = reader_.failed(position, header.header_bytes());
   if (!check_append(out.used)) return out;
   if (header.position == position && header.generation > anchor_.generation) {
     newer_generation_ = header.generation;
@@ -387,7 +394,9 @@ void Recovery::settle_window() {
     Held& held = held_.front();
     const AppendHeader& header = held.header;
     const Found found = payloads_match(held) ? Found::kNext : Found::kTornPayload;
-    const Promise promise = promise_of(header.sequence, 0);
+    Promise promise = promise_of(header.sequence, 0);
+    if (promise == Promise::kNone && reader_.failed(header.position, header.total_bytes()))
+      promise = Promise::kAnchor;
     switch (recovery_action(found, promise)) {
       case Action::kTakeDamaged:
         note_damage(found, header.position, header.position + header.total_bytes());
