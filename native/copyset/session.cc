@@ -7,6 +7,7 @@
 #include "native/base/crc32c.h"
 #include "native/base/log.h"
 #include "native/base/mutant.h"
+#include "native/copyset/background.h"
 #include "native/copyset/server_state.h"
 
 namespace curve::copyset {
@@ -110,8 +111,8 @@ void StoreServer::State::request_frame(Session& session, wire::Frame& frame) {
   bool good = reader.ok() && crcs.size() % 4 == 0 && (probe || (in_chunk && body.bytes != 0));
   if (write) {
     good = good && body.offset_bytes % 512 == 0 && body.bytes % 512 == 0 &&
-           body.bytes <= kIoBytesMax && frame.payload.size() == body.bytes &&
-           crcs.size() / 4 == sector_count(body);
+           sector_count(body) <= kIoBytesMax / kSectorBytes &&
+           frame.payload.size() == body.bytes && crcs.size() / 4 == sector_count(body);
   } else if (!probe) {
     const bool small = frame.type != wire::FrameType::kRead || body.bytes <= kIoBytesMax;
     good = good && body.offset_bytes % kSectorBytes == 0 && body.bytes % kSectorBytes == 0 &&
@@ -259,6 +260,7 @@ void StoreServer::State::propose_range(Request* request) {
   const Code code = replica->propose(*copyset.group, entry);
   if (code != Code::kOk) {
     entry->context = nullptr;
+    if (code == Code::kBusy) background->pressed();
     return answer(request, code);
   }
   request->proposed = true;
