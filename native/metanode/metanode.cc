@@ -58,7 +58,8 @@ struct MetaNode::State final : replica::StateMachine, io::Listener {
   SnapshotFiles files;
   Snapshot newest;      // durable
   Index delivered = 0;  // events pushed through here
-  Index wanted_at = 0;  // a snapshot was asked for at this index
+  Index wanted_at = 0;       // a snapshot was asked for at this index
+  uint64_t wanted_head = 0;  // and at this head of the WAL
   bool stopping = false, stopped = false;
 
   struct Undelivered {
@@ -355,10 +356,13 @@ void MetaNode::State::deliver() {
 
 void MetaNode::State::want_snapshot() {
   const bool many = delivered >= wanted_at + options.snapshot_entries;
+  // Not at every entry while the WAL stays full: only once a snapshot would free something.
   const bool full = wal->used_bytes() > wal->capacity_bytes() / 2 &&
-                    delivered > std::max(wanted_at, newest.index);
+                    delivered > std::max(wanted_at, newest.index) &&
+                    wal->head_position() >= wanted_head + wal->capacity_bytes() / 8;
   if (!many && !full) return;
   wanted_at = delivered;
+  wanted_head = wal->head_position();
   push({.type = EventType::kSnapshotWanted, .index = delivered});
 }
 
@@ -426,13 +430,14 @@ Outcome MetaNode::snapshot_commit() {
   return {};
 }
 
-// Keeps half of the WAL for members that lag; gives the rest back (R7).
+// Keeps a quarter of the WAL for members that lag; gives the rest back (R7). Less than the half at
+// which a snapshot is asked for, so that one snapshot lasts for a while.
 void MetaNode::State::snapshot_saved(Snapshot snapshot) {
   if (snapshot.index <= newest.index) return;
   newest = std::move(snapshot);
   serving_index = 0;
   serving.clear();
-  const uint64_t head = wal->head_position(), keep = wal->capacity_bytes() / 2;
+  const uint64_t head = wal->head_position(), keep = wal->capacity_bytes() / 4;
   const uint64_t to = wal->segment_start(head > keep ? head - keep : 0);
   if (head <= keep || to <= wal->start_position()) return;
   const std::map<CopysetId, Index> applied{{kGroup, newest.index}};
