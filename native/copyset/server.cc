@@ -25,6 +25,7 @@ Outcome StoreServer::format(io::Loop& loop, const std::string& directory,
   wal::FormatOptions wal_options;
   wal_options.store = format.store;
   wal_options.bytes = format.wal_bytes;
+  wal_options.segment_bytes = format.wal_segment_bytes;
   if (auto made = wal::Wal::format(loop, wal_path(directory), wal_options); !made) return made;
   chunkstore::FormatOptions options;
   options.store = format.store;

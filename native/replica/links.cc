@@ -227,7 +227,7 @@ void Replica::on_peer_append(wire::Connection* connection, wire::Frame& frame) {
   entry->type = meta.type;
   entry->head.assign(head.begin(), head.end());
   entry->sector_crcs.resize(body.crc_count);
-  std::memcpy(entry->sector_crcs.data(), crcs.data(), crcs.size());
+  if (!crcs.empty()) std::memcpy(entry->sector_crcs.data(), crcs.data(), crcs.size());
   entry->payload = std::move(frame.payload);
   put_entry(*group, entry);
 }
