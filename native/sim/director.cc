@@ -12,6 +12,7 @@ Director::~Director() = default;
 
 void Director::start() {
   running_ = true;
+  heavy_ = random_.chance(0.25);  // fills the WAL
   make_volume();
   if (random_.chance(0.4)) make_volume();
   world_.after(random_.below(3 * kSecond), [this] { act(); });
@@ -105,7 +106,7 @@ void Director::make_volume() {
   const uint64_t units = shape_.volume_bytes / kUnitBytes;
   const uint64_t count = random_.between(2, 6);
   for (uint64_t i = 0; i < count; ++i) {
-    const uint64_t size = random_.chance(0.3) ? 4096 : random_.between(4, 64) * 16;
+    const uint64_t size = random_.chance(heavy_ ? 0.9 : 0.2) ? 4096 : random_.between(4, 64) * 16;
     uint64_t first = random_.below(units - size) / 8 * 8;
     // Some lie across the border of two chunks.
     if (random_.chance(0.3))
@@ -200,6 +201,7 @@ void Director::start_client(Volume& volume, Epoch epoch) {
   options.halves_percent = volume.shared && random_.chance(0.5) ? 60 : 0;
   options.parity = static_cast<uint32_t>(epoch % 2);
   options.zeroes_percent = random_.chance(0.3) ? 0 : 12;
+  options.large_percent = heavy_ ? 60 : 10;
   const std::string name =
       at.name + " epoch " + std::to_string(epoch) + " of volume " + std::to_string(volume.id);
   ++verdict_.counts["attachments"];

@@ -90,7 +90,7 @@ class Director {
   const ClusterShape& shape_;
   StoreNodes& stores_;
   Random random_;
-  bool running_ = false, wants_volume_ = false;
+  bool running_ = false, wants_volume_ = false, heavy_ = false;
   VolumeId next_volume_ = 100;
   uint64_t next_job_ = 1, map_version_ = 1;
   std::vector<std::unique_ptr<Volume>> volumes_;

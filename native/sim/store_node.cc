@@ -74,6 +74,7 @@ std::unique_ptr<Process> StoreNodes::boot(size_t number, io::Loop& loop) {
     format.cluster = store_id(99);
     format.data_bytes = options_.data_bytes;
     format.wal_bytes = options_.wal_bytes;
+    format.wal_segment_bytes = options_.wal_segment_bytes;
     if (Outcome done = copyset::StoreServer::format(loop, "/store", format); !done)
       return refuse(done.error());
   }

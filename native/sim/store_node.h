@@ -17,7 +17,7 @@ namespace curve::sim {
 
 struct StoreOptions {
   uint64_t data_bytes = 96ull << 20;
-  uint64_t wal_bytes = 64ull << 20;
+  uint64_t wal_bytes = 64ull << 20, wal_segment_bytes = 0;
   copyset::ServerOptions server;
 };
 

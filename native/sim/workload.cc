@@ -75,31 +75,17 @@ Window Workload::pick_range(uint64_t alignment_units) {
   const Window& window = history_.windows[random_.below(history_.windows.size())];
   uint64_t units = 1;
   uint64_t align = alignment_units;
-  switch (random_.below(10)) {
-    case 0:
-    case 1:
-    case 2:
-      units = random_.between(1, 2 * kUnitsPerSector);
-      break;
-    case 3:
-    case 4:
-    case 5:
-      units = kUnitsPerSector * random_.between(1, 4);
-      align = std::max(align, kUnitsPerSector);
-      break;
-    case 6:
-    case 7:
-      units = kUnitsPerSector * random_.between(1, 24);
-      align = std::max(align, kUnitsPerSector);
-      break;
-    case 8:
-      units = kUnitsPerBlock * random_.between(1, 4);
-      align = std::max(align, kUnitsPerBlock);
-      break;
-    default:
-      units = random_.chance(0.3) ? random_.between(1, 1024 * 1024 / kUnitBytes)
-                                  : random_.between(1, 256);
-      break;
+  if (random_.below(100) < options_.large_percent) {
+    units = random_.chance(0.3) ? random_.between(1, kIoBytesMax / kUnitBytes) : random_.between(1, 256);
+    if (random_.chance(0.3)) align = std::max(align, kUnitsPerBlock);
+  } else if (random_.chance(0.3)) {
+    units = random_.between(1, 2 * kUnitsPerSector);
+  } else if (random_.chance(0.1)) {
+    units = kUnitsPerBlock * random_.between(1, 4);
+    align = std::max(align, kUnitsPerBlock);
+  } else {
+    units = kUnitsPerSector * (random_.chance(0.6) ? random_.between(1, 4) : random_.between(1, 24));
+    align = std::max(align, kUnitsPerSector);
   }
   units = std::min((units + alignment_units - 1) / alignment_units * alignment_units, window.count);
   uint64_t at = window.first + random_.below(window.count - units + 1);

@@ -40,6 +40,7 @@ struct WorkloadOptions {
   uint32_t halves_percent =
       0;                // R14: so many percent are 512-byte writes on odd or even parts only
   uint32_t parity = 0;  // which parts those are
+  uint32_t large_percent = 10;   // so many percent are of up to a megabyte
   uint32_t zeroes_percent = 12;  // discards and write-zeroes
 };
 
