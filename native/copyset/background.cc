@@ -10,6 +10,14 @@
 
 namespace curve::copyset {
 
+namespace {
+
+// Of the WAL's capacity: a pass begins when so much came since the last cut; so much stays for
+// followers that lag. Together they leave half of it for what arrives while a pass runs.
+constexpr uint64_t kPassShare = 4, kKeepShare = 4;
+
+}  // namespace
+
 // One block on its way from the WAL to its place.
 struct Background::Job {
   Background* owner = nullptr;
@@ -54,7 +62,11 @@ void Background::applied() {
   dirty_ = true;
   if (running_ || stopping_ || failed_) return;
   const uint64_t since = server_.wal->head_position() - last_cut_head_;
-  if (since > server_.wal->capacity_bytes() / 4) begin();
+  if (since > server_.wal->capacity_bytes() / kPassShare) begin();
+}
+
+void Background::pressed() {
+  if (!running_ && !stopping_ && !failed_ && dirty_) begin();
 }
 
 void Background::run_now(std::function<void(Code)> done) {
@@ -240,14 +252,18 @@ void Background::checkpointed(int32_t result) {
     copyset->overlay.drop_frozen();
     if (copyset->group) server_.sweep_reservations(*copyset);
   }
+  // Pages that discards have emptied go back to the pool; sync lists what exists, so it needs no
+  // trace of them.
+  for (const auto& [id, applied] : cut_applied_) server_.store->forget_empty_pages(id, applied);
   server_.checkpoint_applied = cut_applied_;
   release_wal();
 }
 
-// Half of the WAL is kept for followers that lag; what lies before goes, as far as the checkpoint
-// has it. R7: unapplied entries in it move to the head first.
+// A share of the WAL is kept for followers that lag; what lies before goes, as far as the
+// checkpoint has it. R7: unapplied entries in it move to the head first.
 void Background::release_wal() {
-  const uint64_t head = server_.wal->head_position(), keep = server_.wal->capacity_bytes() / 2;
+  const uint64_t head = server_.wal->head_position(),
+                 keep = server_.wal->capacity_bytes() / kKeepShare;
   const uint64_t wanted =
       server_.wal->segment_start(std::min(head > keep ? head - keep : 0, cut_position_));
   if (head <= keep || wanted <= server_.wal->start_position()) return finish(Code::kOk);

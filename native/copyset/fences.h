@@ -29,7 +29,7 @@ class Fences {
     auto it = by_volume_.find(volume);
     if (it == by_volume_.end()) return Code::kNoVolume;
     const Fence& fence = it->second;
-    if (fence.floor == kEpochInfinity) return Code::kNoVolume;
+    if (fence.floor == kEpochInfinity) return Code::kFenced;  // deleted
     if (epoch < fence.floor || epoch > fence.ceiling) return Code::kFenced;
     return std::binary_search(fence.revoked.begin(), fence.revoked.end(), epoch) ? Code::kFenced
                                                                                  : Code::kOk;

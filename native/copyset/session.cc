@@ -111,8 +111,8 @@ void StoreServer::State::request_frame(Session& session, wire::Frame& frame) {
   bool good = reader.ok() && crcs.size() % 4 == 0 && (probe || (in_chunk && body.bytes != 0));
   if (write) {
     good = good && body.offset_bytes % 512 == 0 && body.bytes % 512 == 0 &&
-           sector_count(body) <= kIoBytesMax / kSectorBytes &&
-           frame.payload.size() == body.bytes && crcs.size() / 4 == sector_count(body);
+           sector_count(body) <= kIoBytesMax / kSectorBytes && frame.payload.size() == body.bytes &&
+           crcs.size() / 4 == sector_count(body);
   } else if (!probe) {
     const bool small = frame.type != wire::FrameType::kRead || body.bytes <= kIoBytesMax;
     good = good && body.offset_bytes % kSectorBytes == 0 && body.bytes % kSectorBytes == 0 &&
@@ -156,7 +156,8 @@ void StoreServer::State::dispatch(Request* request) {
   code = request->copyset->fences.check(request->body.volume,
                                         request->body.epoch);  // R12, at acceptance
   if (code != Code::kOk && !request->copyset->group->raft().lease_valid(loop.now_ns())) {
-    return park(request);  // a new leader has not applied what it has: the attachment may be in there
+    return park(
+        request);  // a new leader has not applied what it has: the attachment may be in there
   }
   if (code != Code::kOk) return answer(request, code);
   switch (request->type) {
@@ -425,11 +426,13 @@ void StoreServer::State::sweep_reservations(Copyset& copyset) {
   const size_t blocks = copyset.reserved_blocks.size(), pages = copyset.reserved_pages.size();
   std::unordered_set<BlockKey, BlockKeyHash> kept_pages;
   std::erase_if(copyset.reserved_blocks, [&](const BlockKey& key) {
-    if (!coming.contains(key) && !copyset.overlay.active_has_data(key.chunk, key.block)) return true;
+    if (!coming.contains(key) && !copyset.overlay.active_has_data(key.chunk, key.block))
+      return true;
     kept_pages.insert({key.chunk, key.block / chunkstore::kBlocksPerPage});
     return false;
   });
-  std::erase_if(copyset.reserved_pages, [&](const BlockKey& key) { return !kept_pages.contains(key); });
+  std::erase_if(copyset.reserved_pages,
+                [&](const BlockKey& key) { return !kept_pages.contains(key); });
   store->unreserve(static_cast<uint32_t>(blocks - copyset.reserved_blocks.size()),
                    static_cast<uint32_t>(pages - copyset.reserved_pages.size()));
 }

@@ -1,10 +1,12 @@
-// Three chunkservers and a client on one event loop over loopback: the spine with real files and sockets. Faults belong to
-// native/sim and tests/faults; this shows that the parts fit.
+// Three chunkservers and a client on one event loop over loopback: the spine with real files and
+// sockets. Faults belong to native/sim and tests/faults; this shows that the parts fit.
 #include <gtest/gtest.h>
 
 #include <cstring>
 #include <filesystem>
-#include <thread>
+#include <functional>
+#include <map>
+#include <tuple>
 
 #include "native/client/volume_client.h"
 #include "native/copyset/store_server.h"
@@ -16,7 +18,8 @@ constexpr uint32_t kPool = 1, kCopysets = 8;
 
 struct Spine : testing::Test {
   void SetUp() override {
-    directory = std::filesystem::temp_directory_path() / ("curve-spine-" + std::to_string(getpid()));
+    directory =
+        std::filesystem::temp_directory_path() / ("curve-spine-" + std::to_string(getpid()));
     std::filesystem::remove_all(directory);
     auto made = io::make_loop();
     ASSERT_TRUE(made.ok()) << made.error().message;
@@ -38,7 +41,12 @@ struct Spine : testing::Test {
   }
 
   void start_servers() {
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < 3; ++i) open_server(i);
+    for (int i = 0; i < 3; ++i) introduce(i);
+  }
+
+  void open_server(int i) {
+    {
       ServerOptions options;
       auto opened = StoreServer::open(*loop, pool, directory / std::to_string(i), secret, options);
       ASSERT_TRUE(opened.ok()) << opened.error().message;
@@ -47,15 +55,53 @@ struct Spine : testing::Test {
       ASSERT_TRUE(bound.ok()) << bound.error().message;
       addresses[i] = *bound;
     }
-    for (int i = 0; i < 3; ++i) {
-      for (int k = 0; k < 3; ++k) servers[i]->set_peer(servers[k]->store_id(), addresses[k]);
-      servers[i]->start();
+  }
+
+  // Everybody learns of everybody's address; the server starts.
+  void introduce(int i) {
+    for (int k = 0; k < 3; ++k) {
+      if (!servers[k]) continue;
+      servers[i]->set_peer(servers[k]->store_id(), addresses[k]);
+      servers[k]->set_peer(servers[i]->store_id(), addresses[i]);
     }
+    servers[i]->start();
+  }
+
+  void stop_server(int i) {
+    bool stopped = false;
+    run_until([&] { servers[i]->stop([&] { stopped = true; }); }, [&] { return stopped; });
+    servers[i].reset();
+  }
+
+  using Contents = std::map<std::tuple<CopysetId, ChunkKey, uint32_t>, uint32_t>;
+  Contents contents(int i) {
+    Contents out;
+    for (uint32_t c = 0; c < kCopysets; ++c) {
+      const CopysetId id = base::copyset_id(kPool, c);
+      servers[i]->visit_sectors(
+          id, [&](const ChunkKey& chunk, uint32_t sector, StoreServer::SectorView view) {
+            out[{id, chunk, sector}] = view.crc;
+          });
+    }
+    return out;
+  }
+
+  bool in_step() {
+    std::map<CopysetId, Index> applied;
+    for (auto& server : servers) {
+      for (const CopysetStatus& status : server->status(true).copysets) {
+        if (status.syncing || status.applied != status.last) return false;
+        auto [it, fresh] = applied.emplace(status.copyset, status.applied);
+        if (!fresh && it->second != status.applied) return false;
+      }
+    }
+    return true;
   }
 
   void TearDown() override {
     if (client) {
-      run_until([&] { client->close([this] { client_closed = true; }); }, [&] { return client_closed; });
+      run_until([&] { client->close([this] { client_closed = true; }); },
+                [&] { return client_closed; });
       client.reset();
     }
     stop_servers();
@@ -117,7 +163,8 @@ struct Spine : testing::Test {
   uint32_t leaders() {
     uint32_t count = 0;
     for (auto& server : servers) {
-      for (const CopysetStatus& status : server->status(true).copysets) count += status.role == raft::Role::kLeader;
+      for (const CopysetStatus& status : server->status(true).copysets)
+        count += status.role == raft::Role::kLeader;
     }
     return count;
   }
@@ -148,7 +195,8 @@ struct Spine : testing::Test {
     map.epoch = epoch;
     map.pool = kPool;
     for (int i = 0; i < 3; ++i) map.stores.push_back({servers[i]->store_id(), addresses[i]});
-    for (uint32_t c = 0; c < kCopysets; ++c) map.copysets.push_back({{0, 1, 2}, static_cast<uint8_t>(c % 3)});
+    for (uint32_t c = 0; c < kCopysets; ++c)
+      map.copysets.push_back({{0, 1, 2}, static_cast<uint8_t>(c % 3)});
     client = client::VolumeClient::open(*loop, pool, map, secret);
   }
 
@@ -182,7 +230,8 @@ struct Spine : testing::Test {
 
 std::vector<std::byte> pattern(size_t bytes, uint32_t seed) {
   std::vector<std::byte> out(bytes);
-  for (size_t i = 0; i < bytes; ++i) out[i] = static_cast<std::byte>(mix64(seed * 1000003ull + i / 8) >> (i % 8 * 8));
+  for (size_t i = 0; i < bytes; ++i)
+    out[i] = static_cast<std::byte>(mix64(seed * 1000003ull + i / 8) >> (i % 8 * 8));
   return out;
 }
 
@@ -203,29 +252,67 @@ TEST_F(Spine, WritesComeBackAlsoInPartsAfterCheckpointAndRestart) {
     }
   };
   write(0, pattern(4096, 1));
-  write(8192 + 512, pattern(512, 2));              // part of a sector (R14)
-  write((16u << 20) - 8192, pattern(65536, 3));    // across chunks
-  write(20u << 20, pattern(3u << 20, 4));          // several requests
-  write((20u << 20) + 1536, pattern(10240, 5));    // unaligned at both ends
+  write(8192 + 512, pattern(512, 2));            // part of a sector (R14)
+  write((16u << 20) - 8192, pattern(65536, 3));  // across chunks
+  write(20u << 20, pattern(3u << 20, 4));        // several requests
+  write((20u << 20) + 1536, pattern(10240, 5));  // unaligned at both ends
   ASSERT_EQ(io(client::IoType::kWriteZeroes, (21u << 20) + 512, {}, 200 * 1024), Code::kOk);
   std::memset(expected.data() + (21u << 20) + 512, 0, 200 * 1024);
   check();
   for (auto& server : servers) {
     Code code = Code::kBusy;
-    run_until([&] { server->checkpoint_now([&](Code result) { code = result; }); }, [&] { return code != Code::kBusy; });
+    run_until([&] { server->checkpoint_now([&](Code result) { code = result; }); },
+              [&] { return code != Code::kBusy; });
     EXPECT_EQ(code, Code::kOk);
   }
   check();
   write(4096, pattern(8192, 6));  // beside what is in the store now
   write((20u << 20) + 512, pattern(512, 7));
   check();
-  run_until([&] { client->close([this] { client_closed = true; }); }, [&] { return client_closed; });
+  run_until([&] { client->close([this] { client_closed = true; }); },
+            [&] { return client_closed; });
   client.reset();
   client_closed = false;
   stop_servers();
   start_servers();
   open_client(5, 1);
   check();
+}
+
+// R10: away for longer than the log of the others reaches back, with things written, discarded and
+// fenced meanwhile.
+TEST_F(Spine, AReplicaThatWasAwayTooLongIsFilled) {
+  form();
+  fence(5, 1);
+  open_client(5, 1);
+  auto first = pattern(8u << 20, 1);
+  ASSERT_EQ(io(client::IoType::kWrite, 0, first), Code::kOk);
+  stop_server(1);
+  auto data = pattern(4u << 20, 2);
+  for (int round = 0; round < 24; ++round) {
+    const uint64_t at = (round % 6) * (20ull << 20) + (round % 5) * 4096;
+    ASSERT_EQ(io(client::IoType::kWrite, at, data), Code::kOk);
+  }
+  ASSERT_EQ(io(client::IoType::kDiscard, 2u << 20, {}, 3u << 20), Code::kOk);
+  for (int i : {0, 2}) {
+    Code code = Code::kBusy;
+    run_until([&] { servers[i]->checkpoint_now([&](Code result) { code = result; }); },
+              [&] { return code != Code::kBusy; });
+  }
+  open_server(1);
+  introduce(1);
+  auto more = pattern(64 * 1024, 3);
+  for (int round = 0; round < 20; ++round) {  // foreground writes go on while it is filled
+    ASSERT_EQ(io(client::IoType::kWrite, round * (6ull << 20), more), Code::kOk);
+  }
+  run_until([] {}, [&] { return in_step(); });
+  EXPECT_GT(servers[1]->status(false).counters.syncs_finished, 0u);
+  EXPECT_TRUE(contents(0) == contents(1));
+  EXPECT_TRUE(contents(2) == contents(1));
+  stop_servers();  // and it says so after a restart
+  start_servers();
+  run_until([] {}, [&] { return in_step(); });
+  EXPECT_TRUE(contents(0) == contents(1));
 }
 
 TEST_F(Spine, AFencedClientIsSilencedForReadsAndWrites) {
