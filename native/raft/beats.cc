@@ -181,12 +181,15 @@ BeatReply HostCore::on_beat(Peer* peer, const Beat& beat) {
   for (const Lead& lead : peer->refused) {
     GroupCore* group = core_of(lead.group);
     reply.refused.push_back({lead.group, group == nullptr ? 0 : group->hard.term});
+    if (group != nullptr && group->damaged && group->hard.term == lead.term)
+      group->on_leader_contact(peer->id);
   }
   take_commit_notes(peer, beat);
   return reply;
 }
 
-// Follows what the peer leads where nothing newer is known here, and nothing else of it.
+// Follows what the peer leads where nothing newer is known here, and nothing else of it. What is
+// not followed is refused: it carries no promise.
 void HostCore::agree_on_list(Peer* peer, const Beat& beat) {
   ++stamp;
   peer->refused.clear();
@@ -197,10 +200,10 @@ void HostCore::agree_on_list(Peer* peer, const Beat& beat) {
       if (lead.term > group->hard.term) group->become_follower(lead.term, peer->id);
       group->on_leader_contact(peer->id);
       group->follow_hook.seen = stamp;
-    } else {
-      peer->refused.push_back(lead);
-      peer->refused_digest += lead_digest(lead);
+      if (group->following == peer) continue;
     }
+    peer->refused.push_back(lead);
+    peer->refused_digest += lead_digest(lead);
   }
   scratch_groups.clear();
   for (FollowHook* hook = peer->followed.front(); hook != nullptr;

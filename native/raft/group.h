@@ -93,7 +93,8 @@ class Group {
   // kNotLeader / kBusy (too much in flight). bytes/type of metas are used. Owner then keeps the contents by index.
   [[nodiscard]] Code propose(std::span<const EntryMeta> metas, Index* first);
   // One member change: add a learner, promote it, remove a member, or the `preferred` wish. kBusy while one is uncommitted,
-  // before the no-op of the term is committed, and for a learner that is not filled yet.
+  // before the no-op of the term is committed, and for a learner that is not filled yet; kInvalid for
+  // anything else, also when `preferred` is no member.
   // The content of the entry is encode_config(config).
   [[nodiscard]] Code propose_config(const Config& config, Index* index);
 

@@ -28,6 +28,7 @@ void GroupCore::become_follower(Term term, const StoreId& new_leader) {
     schedule_election();
     return;
   }
+  contact_until_ns = host.now_ns + host.options.lease_ns;
   if (!leader.is_none() && leader != new_leader)
     broken_invariant(id, "two leaders in one term", term);
   leader = new_leader;
@@ -60,6 +61,7 @@ void GroupCore::unfollow() {
 
 void GroupCore::on_leader_contact(const StoreId& store) {
   contact_until_ns = host.now_ns + host.options.lease_ns;
+  // (A damaged replica comes this way each time, and puts off its election timer.)
   if (role != Role::kFollower || leader != store || following == nullptr) {
     if (role == Role::kLeader)
       broken_invariant(id, "another leader in the term that is led here", hard.term);
@@ -188,6 +190,7 @@ void GroupCore::on_filled(const Message& message) {
   damaged = false;
   damage_cleared = true;
   acknowledge = true;
+  follow(host.peer_of(leader));
   mark_ready();
 }
 

@@ -195,7 +195,7 @@ uint64_t GroupCore::lease_end_ns() const {
   if (self_votes()) ends[voters++] = kNever;
   for (const Follower& f : followers) {
     if (f.role != MemberRole::kVoter) continue;
-    const bool promised = f.covered() && f.peer->confirmed_send_ns != 0;
+    const bool promised = f.covered() && !f.damaged && f.peer->confirmed_send_ns != 0;
     uint64_t since = f.peer->confirmed_send_ns;
     if (CURVE_MUTANT("r9_lease_from_arrival")) since = f.peer->confirmed_at_ns;
     ends[voters++] = promised ? since + length : 0;
@@ -217,7 +217,8 @@ bool GroupCore::quorum_active() const {
   if (self_votes()) heard[voters++] = host.now_ns;
   for (const Follower& f : followers) {
     if (f.role != MemberRole::kVoter) continue;
-    heard[voters++] = std::max(f.covered() ? f.peer->confirmed_at_ns : 0, led_since_ns);
+    heard[voters++] =
+        std::max(f.covered() && !f.damaged ? f.peer->confirmed_at_ns : 0, led_since_ns);
   }
   return quorum_value({heard.data(), voters}) + host.patience_ns() > host.now_ns;
 }

@@ -136,7 +136,8 @@ void GroupCore::on_damage_reported(Follower& f, const Message& message) {
   size_t whole = self_votes() ? 1 : 0;
   for (const Follower& other : followers) {
     if (other.role != MemberRole::kVoter || other.damaged) continue;
-    whole += other.covered() && other.peer->confirmed_at_ns + host.options.lease_ns > host.now_ns;
+    whole += other.peer->up && other.covered() &&
+             other.peer->confirmed_at_ns + host.options.lease_ns > host.now_ns;
   }
   if (CURVE_MUTANT("r3_fill_in_old_term")) return;
   if (whole >= quorum_of(voters_in(config())) && transferee.is_none() && commit >= noop)
