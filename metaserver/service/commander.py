@@ -91,7 +91,7 @@ async def _ask(
             raise UnreachableError(f"There is no chunkserver {store_id.hex()}.")
         outcome = await send(chunkserver, copyset_ids)
     except UnreachableError as error:
-        _log.info("a chunkserver is asked again", extra={"error": str(error)})
+        _log.debug("a chunkserver is asked again", extra={"error": str(error)})
         outcome = CopysetOutcome((), ())
     for copyset_id in outcome.applied:
         round_.applied(copyset_id)

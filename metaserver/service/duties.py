@@ -41,6 +41,7 @@ class Duties:
         self._replicator = replicator
         self._gateway = gateway
         self._health = health
+        self._complaints: dict[bytes, str] = {}
 
     def all(self) -> list[Callable[[], Awaitable[None]]]:
         return [self.keep_peers, self.form_pools, self.raise_fences, self.finish_deletions]
@@ -77,8 +78,9 @@ class Duties:
                 chunkserver.admin_address, chunkserver.store_id, version, peers
             )
         except UnreachableError as error:
-            _log.info("peers are not set yet", extra={"error": str(error)})
+            self._complain(chunkserver.store_id, "peers are not set yet", error)
             return False
+        self._complaints.pop(chunkserver.store_id, None)
         return True
 
     async def form_pools(self) -> None:
@@ -86,11 +88,19 @@ class Duties:
         with self._replicator.watches.everything() as changed:
             while True:
                 changed.clear()
-                for pool in list(self._replicator.state.pools.values()):
-                    await asyncio.gather(*(self._form(pool, store) for store in pool.unformed))
-                await _wait(changed)
+                formed = await asyncio.gather(
+                    *(
+                        self._form(pool, store)
+                        for pool in self._replicator.state.pools.values()
+                        for store in pool.unformed
+                    )
+                )
+                if all(formed):
+                    await _wait(changed)
+                else:
+                    await asyncio.sleep(_PASS_SECONDS)
 
-    async def _form(self, pool: Pool, store_id: bytes) -> None:
+    async def _form(self, pool: Pool, store_id: bytes) -> bool:
         state = self._replicator.state
         chunkserver = state.chunkservers[store_id]
         genesis = [
@@ -99,14 +109,23 @@ class Duties:
             if store_id in copyset.replicas
         ]
         if not await self._set_peers(chunkserver):
-            return
+            return False
         try:
             formed = await self._gateway.form_copysets(chunkserver.admin_address, store_id, genesis)
         except UnreachableError as error:
-            _log.info("copysets are not formed yet", extra={"error": str(error)})
-            return
-        if all(record.copyset_id in formed for record in genesis):
-            await self._replicator.submit(ConfirmFormed(pool.pool_id, store_id))
+            self._complain(store_id, "copysets are not formed yet", error)
+            return False
+        if not all(record.copyset_id in formed for record in genesis):
+            return False
+        await self._replicator.submit(ConfirmFormed(pool.pool_id, store_id))
+        return True
+
+    def _complain(self, store_id: bytes, what: str, error: UnreachableError) -> None:
+        """Once per chunkserver and reason, not at every try."""
+        text = f"{what}: {error}"
+        if self._complaints.get(store_id) != text:
+            self._complaints[store_id] = text
+            _log.warning(what, extra={"store": store_id, "error": str(error)})
 
     # --- Volumes --------------------------------------------------------------------------------
 

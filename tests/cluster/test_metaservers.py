@@ -98,7 +98,21 @@ class Metaservers:
                         return number
                 await asyncio.sleep(0.02)
 
+    async def all_joined(self) -> None:
+        """Every one has formed the group: until then a killed one has nothing to come back with."""
+        async with asyncio.timeout(START_SECONDS):
+            for address in self.addresses:
+                while True:
+                    try:
+                        request = pb.GetNodeStatusRequest()
+                        if (await self.client.ask(address, "GetNodeStatus", request)).cluster_id:
+                            break
+                    except CurveError:
+                        pass
+                    await asyncio.sleep(0.02)
+
     async def make_pool(self) -> None:
+        await self.all_joined()
         for number in range(3):
             store = bytes([number + 1]) * 16
             await self.client.call(
