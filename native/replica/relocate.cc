@@ -13,9 +13,10 @@ void Replica::flush_commits(std::function<void(Code)> done) {
   bool waiting = !filled_.empty() || !in_flight_.empty();
   for (const auto& [id, group] : by_id_) waiting |= group->durable_commit_ < group->commit_;
   if (!waiting) return done(Code::kOk);
-  Batch& batch = open_batch(0);
-  add_commit_records(batch);
-  batch.callbacks.push_back(std::move(done));
+  do {
+    add_commit_records(open_batch(0));
+  } while (!dirty_commits_.empty());
+  open_batch(0).callbacks.push_back(std::move(done));
 }
 
 GroupBlob Replica::blob(ReplicaGroup& group, Index applied) const {

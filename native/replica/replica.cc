@@ -260,11 +260,11 @@ void Replica::take_ready(ReplicaGroup& group) {
 
 // The last batch that still has room for `bytes` of payload.
 Replica::Batch& Replica::open_batch(uint64_t bytes) {
-  constexpr uint64_t kBatchBytesMax = wal::kAppendBytesMax / 2;
+  const uint64_t batch_bytes_max = wal_.append_bytes_max() / 2;
   if (!filled_.empty()) {
     Batch& last = *filled_.back();
-    if (last.payload_bytes + last.head_bytes + bytes <= kBatchBytesMax &&
-        last.append.records.size() < 4096) {
+    if (last.payload_bytes + last.head_bytes + bytes <= batch_bytes_max &&
+        last.append.records.size() < wal::kAppendRecordsMax / 2) {
       return last;
     }
   }
@@ -320,7 +320,10 @@ void Replica::persist(ReplicaGroup& group, const raft::Ready& ready) {
 }
 
 void Replica::add_commit_records(Batch& batch) {
-  for (ReplicaGroup* group : dirty_commits_) {
+  size_t taken = 0;
+  for (; taken < dirty_commits_.size() && batch.append.records.size() < wal::kAppendRecordsMax;
+       ++taken) {
+    ReplicaGroup* group = dirty_commits_[taken];
     group->commit_dirty_ = false;
     if (group->commit_ <= group->logged_commit_) continue;
     batch.add(group, group->id(), wal::RecordType::kCommit).index = group->commit_;
@@ -328,7 +331,8 @@ void Replica::add_commit_records(Batch& batch) {
     group->logged_commit_ = group->commit_;
     batch.head_bytes += 64;
   }
-  dirty_commits_.clear();
+  dirty_commits_.erase(dirty_commits_.begin(),
+                       dirty_commits_.begin() + static_cast<ptrdiff_t>(taken));
 }
 
 void Replica::submit_batches() {
