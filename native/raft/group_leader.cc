@@ -195,7 +195,8 @@ uint64_t GroupCore::lease_end_ns() const {
   if (self_votes()) ends[voters++] = kNever;
   for (const Follower& f : followers) {
     if (f.role != MemberRole::kVoter) continue;
-    const bool promised = f.covered() && !f.damaged && f.peer->confirmed_send_ns != 0;
+    const bool whole = !f.damaged || CURVE_MUTANT("r3_damaged_promises");
+    const bool promised = f.covered() && whole && f.peer->confirmed_send_ns != 0;
     uint64_t since = f.peer->confirmed_send_ns;
     if (CURVE_MUTANT("r9_lease_from_arrival")) since = f.peer->confirmed_at_ns;
     ends[voters++] = promised ? since + length : 0;

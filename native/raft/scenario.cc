@@ -132,6 +132,8 @@ std::string Scenario::command(const std::string& line) {
     inject(words);
   } else if (verb == "beat") {
     inject_beat(words);
+  } else if (verb == "reply") {
+    inject_reply(words);
   } else if (verb == "status") {
     status();
   } else if (verb == "log") {
@@ -401,6 +403,19 @@ void Scenario::inject_beat(const Words& words) {
   reply.to = from.name;
   reply.reply = n.host->on_beat(from.id, beat, now_);
   say(describe(reply));
+  pump_all();
+}
+
+// reply a from=b sequence=9 [to=2] [as=1]: a confirmation of one of a's beats.
+void Scenario::inject_reply(const Words& words) {
+  Node& n = node(words.plain.at(1));
+  Node& from = node(words.get("from"));
+  BeatReply reply;
+  reply.from_incarnation = words.number("as", from.incarnation);
+  reply.to_incarnation = words.number("to", n.incarnation);
+  reply.sequence = words.number("sequence", 1);
+  reply.confirmed = true;
+  n.host->on_beat_reply(from.id, reply, now_);
   pump_all();
 }
 

@@ -91,6 +91,7 @@ class Scenario {
   void finish_sync(const Words& words);
   void inject(const Words& words);
   void inject_beat(const Words& words);
+  void inject_reply(const Words& words);
   void deliver(const Words& words);
   void drop(const Words& words);
   void advance(uint64_t ns, bool everything_works);
