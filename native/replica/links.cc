@@ -134,7 +134,7 @@ void Replica::peer_frame(wire::Connection* connection, wire::Frame& frame) {
       while (reader.left()) {
         const raft::Message message = to_message(reader.get<PeerMessageBody>(), from);
         if (message.type < raft::MessageType::kPreVote ||
-            message.type > raft::MessageType::kSyncOffer ||
+            message.type > raft::MessageType::kSyncRequest ||
             message.type == raft::MessageType::kAppend) {
           return malformed(connection, "peer message type");
         }
