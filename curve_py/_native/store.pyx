@@ -221,6 +221,7 @@ cdef class StoreServer:
         cdef vector[Genesis] records
         cdef vector[StoreId] stores
         cdef vector[int] learners
+        cdef int learner  # not an expression: Cython would hand over a reference to a value that is gone
         for copyset_id, members, preferred in copysets:
             if not 1 <= len(members) <= 7:
                 raise InvalidError(f"Copyset {copyset_id} has {len(members)} members; 1 to 7 are possible.")
@@ -228,7 +229,8 @@ cdef class StoreServer:
             learners.clear()
             for store, role in members:
                 stores.push_back(_to_id(store))
-                learners.push_back(0 if role == "voter" else 1)
+                learner = 0 if role == "voter" else 1
+                learners.push_back(learner)
             records.push_back(genesis(copyset_id, stores, learners, _to_id(preferred)))
         return self._open().form(records)
 
