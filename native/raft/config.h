@@ -35,6 +35,8 @@ class ConfigHistory {
   bool may_vote(const StoreId& store) const;
   const Config& current() const { return steps_.back().config; }
   Index current_index() const { return steps_.back().index; }
+  const Config& oldest() const { return steps_.front().config; }  // the committed one
+  Index oldest_index() const { return steps_.front().index; }
 
  private:
   struct Step {

@@ -269,6 +269,8 @@ Term Group::term() const { return core_->hard.term; }
 StoreId Group::leader() const { return core_->leader; }
 const Config& Group::config() const { return core_->config(); }
 Index Group::config_index() const { return core_->configs.current_index(); }
+const Config& Group::committed_config() const { return core_->configs.oldest(); }
+Index Group::committed_config_index() const { return core_->configs.oldest_index(); }
 Index Group::commit() const { return core_->commit; }
 Index Group::applied() const { return core_->applied; }
 Index Group::first_index() const { return core_->log.first(); }

@@ -77,6 +77,8 @@ class Group {
   StoreId leader() const;          // none if unknown
   const Config& config() const;
   Index config_index() const;
+  const Config& committed_config() const;  // what a checkpoint or a sync carries: the one in force may yet be rolled back
+  Index committed_config_index() const;
   Index commit() const;
   Index applied() const;
   Index first_index() const;       // first retained; last_index() + 1 when the log is empty

@@ -218,8 +218,10 @@ bool GroupCore::quorum_active() const {
   if (self_votes()) heard[voters++] = host.now_ns;
   for (const Follower& f : followers) {
     if (f.role != MemberRole::kVoter) continue;
-    heard[voters++] =
-        std::max(f.covered() && !f.damaged ? f.peer->confirmed_at_ns : 0, led_since_ns);
+    heard[voters++] = std::max(f.covered() && (!f.damaged || CURVE_MUTANT("r3_damaged_promises"))
+                                   ? f.peer->confirmed_at_ns
+                                   : 0,
+                               led_since_ns);
   }
   return quorum_value({heard.data(), voters}) + host.patience_ns() > host.now_ns;
 }

@@ -71,6 +71,8 @@ enum class MessageType : uint8_t {
   kSyncRequest = 10, // follower -> leader: offer me a sync (mine was interrupted)
 };
 
+inline constexpr MessageType kMessageTypeMax = MessageType::kSyncRequest;
+
 // Messages travel in order on a connection that is bound to both incarnations: none outlives the process that sent it or the
 // one that it was meant for. They may be lost with the connection; the owner then reports on_peer_down / on_peer_up.
 

@@ -132,10 +132,7 @@ void Replica::recover_group(CopysetId id, Recovering& found, bool all_damaged) {
     if (entry.term > init.hard.term) init.hard = {entry.term, {}};
     if (slot.type == raft::EntryType::kConfig && entry.index > init.config_index) {
       auto config = raft::decode_config(entry.head);
-      if (config) {
-        init.config = *config;
-        init.config_index = entry.index;
-      }
+      if (config) init.later_configs.push_back({entry.index, *config});
     }
   }
   if (init.damaged) {

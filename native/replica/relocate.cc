@@ -26,8 +26,8 @@ GroupBlob Replica::blob(ReplicaGroup& group, Index applied) const {
   blob.applied_term = raft.term_at(applied);
   blob.hard = raft.hard();
   blob.commit = group.durable_commit_;
-  blob.config = raft.config();
-  blob.config_index = raft.config_index();
+  blob.config = raft.committed_config();
+  blob.config_index = raft.committed_config_index();
   blob.damaged = raft.damaged();
   blob.syncing = raft.syncing();
   return blob;
