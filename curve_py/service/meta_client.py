@@ -68,6 +68,7 @@ class _Attempts:
         self._try_seconds = _SLOW_TRY_SECONDS if method in _SLOW_METHODS else _TRY_SECONDS
         self._pause = _PAUSE_SECONDS
         self._hints = 0
+        self._unfinished: CurveTimeoutError | None = None
 
     def try_seconds(self) -> float:
         return max(0.001, min(self._try_seconds, self._deadline - time.monotonic()))
@@ -77,10 +78,12 @@ class _Attempts:
         if not isinstance(error, NotLeaderError | UnavailableError | BusyError | CurveTimeoutError):
             raise error
         hinted = self._route.failed(address, error) if not isinstance(error, BusyError) else False
+        if isinstance(error, CurveTimeoutError) and error.remedy:
+            self._unfinished = error  # the leader itself said why
         left = self._deadline - time.monotonic()
         if left <= 0:
-            if isinstance(error, CurveTimeoutError):
-                raise error
+            if self._unfinished is not None:
+                raise self._unfinished
             raise UnavailableError(
                 f"No metaserver served the request within {self._timeout:g} s: {error.message}",
                 "Check that a majority of the metaservers runs.",

@@ -45,6 +45,6 @@ def set_up_logging(service: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # One line per request of these says nothing that metrics do not say.
-    for noisy in ("uvicorn.access", "asyncio", "grpc"):
+    # What these say at their start, and per request, our own lines and metrics say.
+    for noisy in ("uvicorn", "asyncio", "grpc"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

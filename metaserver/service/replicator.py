@@ -267,14 +267,8 @@ class Replicator:
         if event.is_leader and self._leader_term == event.term:
             return
         await self._step_down()
-        _log.info(
-            "leader changed",
-            extra={
-                "term": event.term,
-                "leader": event.leader_id.hex() if event.leader_id else None,
-                "is_leader": event.is_leader,
-            },
-        )
+        if event.leader_id is not None:
+            _log.info("leader changed", extra={"term": event.term, "leader": event.leader_id})
         if event.is_leader:
             self._leader_term = event.term
             self._leading = asyncio.create_task(self._lead())

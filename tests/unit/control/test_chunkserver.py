@@ -14,7 +14,13 @@ import pytest
 from chunkserver import report
 from chunkserver.main import serve
 from chunkserver.settings import ChunkserverSettings
-from curve_py.errors import ConflictError, CurveError, InternalError, InvalidError
+from curve_py.errors import (
+    ConflictError,
+    CurveError,
+    InternalError,
+    InvalidError,
+    UnavailableError,
+)
 from curve_py.proto import chunkserver_pb2 as pb
 from curve_py.proto import common_pb2
 from curve_py.proto.chunkserver_pb2_grpc import ChunkserverAdminStub
@@ -54,10 +60,14 @@ class Shell:
         self._stub: Any = ChunkserverAdminStub(self._channel)
 
     async def call(self, method: str, request: Any) -> Any:
-        try:
-            return await getattr(self._stub, method)(request, timeout=20, wait_for_ready=True)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self.admin) from None
+        while True:
+            try:
+                return await getattr(self._stub, method)(request, timeout=20)
+            except grpc.RpcError as error:
+                failed = from_rpc_error(error, self.admin)
+                if not isinstance(failed, UnavailableError) or self.task.done():
+                    raise failed from None
+            await asyncio.sleep(0.02)  # it has not started yet
 
     async def close(self) -> None:
         self.stop.set()

@@ -1,12 +1,8 @@
-"""Real metaserver processes: killed one by one and all at once under a stream of creates.
-
-Chunkservers are only registered here, so that there is a pool to create volumes in.
-"""
+"""Real metaserver and chunkserver processes in a directory of the test; all are stopped by it."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import subprocess
@@ -155,6 +151,61 @@ class Metaservers:
         await self.client.close()
 
 
+class Chunkservers:
+    """Three processes beside the metaservers."""
+
+    def __init__(self, servers: Metaservers, count: int = 3) -> None:
+        self._servers = servers
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        ports = free_ports(2 * count)
+        self.admin = [f"127.0.0.1:{port}" for port in ports[count:]]
+        for n in range(count):
+            directory = servers.directory
+            addresses = ", ".join(f'"{address}"' for address in servers.addresses)
+            store = directory / f"store{n}"
+            (directory / f"chunkserver{n}.toml").write_text(
+                f'secret_file = "{directory / "secret"}"\nstore_path = "{store}"\n'
+                f'data_listen = "127.0.0.1:{ports[n]}"\nadmin_listen = "{self.admin[n]}"\n'
+                f'metaservers = [{addresses}]\nserver = "server{n}"\n'
+                f'data_bytes = "512MiB"\nheartbeat_interval_ms = 200\n'
+            )
+
+    def start(self, number: int, *flags: str) -> None:
+        with open(self._servers.directory / f"chunkserver{number}.log", "ab") as log:
+            self.processes[number] = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "chunkserver.main",
+                    "--config",
+                    str(self._servers.directory / f"chunkserver{number}.toml"),
+                    *flags,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self, number: int, how: signal.Signals = signal.SIGKILL) -> int:
+        process = self.processes.pop(number)
+        process.send_signal(how)
+        return process.wait(60)
+
+    def close(self) -> None:
+        for number in list(self.processes):
+            self.kill(number)
+
+    async def all_up(self) -> None:
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                request = pb.ListChunkserversRequest()
+                answer = await self._servers.client.call("ListChunkservers", request, CALL_SECONDS)
+                up = [c.state == pb.CHUNKSERVER_STATE_UP for c in answer.chunkservers]
+                if sum(up) == 3:
+                    return
+                await asyncio.sleep(0.05)
+
+
 @pytest.fixture
 async def servers(tmp_path: Path) -> AsyncIterator[Metaservers]:
     made = Metaservers(tmp_path)
@@ -166,113 +217,14 @@ async def servers(tmp_path: Path) -> AsyncIterator[Metaservers]:
         await made.close()
 
 
-class Creators:
-    """Streams of creates; knows what was acknowledged."""
-
-    def __init__(self, servers: Metaservers, streams: int) -> None:
-        self.acknowledged: list[str] = []
-        self.ids: dict[str, int] = {}
-        self._servers = servers
-        self._stop = False
-        self._tasks = [asyncio.create_task(self._create(n)) for n in range(streams)]
-
-    async def _create(self, stream: int) -> None:
-        number = 0
-        while not self._stop:
-            number += 1
-            name = f"v{stream}-{number}"
-            volume = await self._servers.client.call(
-                "CreateVolume", pb.CreateVolumeRequest(name=name, size_bytes=1 << 30), CALL_SECONDS
-            )
-            self.acknowledged.append(name)
-            self.ids[name] = volume.id
-
-    async def more(self, count: int) -> None:
-        """Returns when so many more were acknowledged."""
-        target = len(self.acknowledged) + count
-        async with asyncio.timeout(CALL_SECONDS):
-            while len(self.acknowledged) < target:
-                for task in self._tasks:
-                    if task.done():
-                        task.result()
-                await asyncio.sleep(0.02)
-
-    async def stop(self) -> None:
-        self._stop = True
-        await asyncio.gather(*self._tasks)
-
-
-async def test_any_one_can_be_killed_under_a_stream_of_creates(servers: Metaservers) -> None:
-    await servers.make_pool()
-    creators = Creators(servers, 4)
-    for round_ in range(4):
-        await creators.more(20)
-        leader = await servers.leader()
-        victim = leader if round_ % 2 == 0 else (leader + 1) % 3
-        servers.kill(victim)
-        await creators.more(20)  # without it
-        servers.start(victim)
-    await creators.more(20)
-    await creators.stop()
-    names = await servers.names()
-    # Every create was acknowledged in the end, so each is there, once, under the id answered.
-    assert sorted(names) == sorted(creators.acknowledged)
-    assert len(set(creators.ids.values())) == len(creators.ids)
-
-
-async def test_all_can_be_killed_and_everything_is_there(servers: Metaservers) -> None:
-    await servers.make_pool()
-    for _ in range(3):
-        creators = Creators(servers, 2)
-        before = set(await servers.names())
-        await creators.more(10)
+@pytest.fixture
+async def chunkservers(servers: Metaservers) -> AsyncIterator[Chunkservers]:
+    made = Chunkservers(servers)
+    try:
         for number in range(3):
-            servers.kill(number)
-        for number in range(3):
-            servers.start(number)
-        await creators.more(10)
-        await creators.stop()
-        after = await servers.names()
-        assert len(set(after)) == len(after)
-        assert before | set(creators.acknowledged) == set(after)
-        for name in creators.acknowledged:
-            await servers.client.call("DeleteVolume", pb.DeleteVolumeRequest(name=name))
-
-
-async def test_a_stopped_leader_is_replaced_and_comes_back_as_a_follower(
-    servers: Metaservers,
-) -> None:
-    await servers.make_pool()
-    leader = await servers.leader()
-    creators = Creators(servers, 2)
-    await creators.more(5)
-    os.kill(servers.processes[leader].pid, signal.SIGSTOP)
-    await creators.more(10)
-    os.kill(servers.processes[leader].pid, signal.SIGCONT)
-    await creators.more(10)
-    await creators.stop()
-    assert sorted(await servers.names()) == sorted(creators.acknowledged)
-
-
-async def test_stopping_in_order_and_starting_again(servers: Metaservers) -> None:
-    await servers.make_pool()
-    for number in range(3):
-        assert servers.kill(number, signal.SIGTERM) == 0
-    for number in range(3):
-        servers.start(number)
-    pools = await servers.client.call("ListPools", pb.ListPoolsRequest(), CALL_SECONDS)
-    assert [pool.name for pool in pools.pools] == ["default"]
-
-
-async def test_an_emptied_metaserver_does_not_come_back_by_itself(servers: Metaservers) -> None:
-    """R1, with the real store."""
-    await servers.make_pool()
-    servers.kill(0)
-    (servers.directory / "0").rename(servers.directory / "lost")
-    servers.start(0)
-    assert servers.processes.pop(0).wait(60) == 1
-    assert b"is empty" in (servers.directory / "0.log").read_bytes()
-    (servers.directory / "lost").rename(servers.directory / "0")
-    servers.start(0, "--bootstrap")
-    assert servers.processes.pop(0).wait(60) == 1
-    assert b"not empty" in (servers.directory / "0.log").read_bytes()
+            made.start(number, "--format", "--cluster-id", str(CLUSTER))
+        await servers.all_joined()
+        await made.all_up()
+        yield made
+    finally:
+        made.close()
