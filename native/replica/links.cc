@@ -190,8 +190,7 @@ void Replica::on_peer_append(wire::Connection* connection, wire::Frame& frame) {
   }
   // R7: a follower without room takes nothing (the leader sends again); copies and votes still find
   // their reserve.
-  if (!wal_.has_room(frame.payload.size() + (filled_.empty() ? 0 : filled_.back()->payload_bytes),
-                     64, head.size(), kWalReserveBytes)) {
+  if (!has_room(frame.payload.size(), head.size())) {
     return;
   }
   for (uint32_t i = 0; i < body.crc_count; ++i) {  // a damaged payload must not become durable

@@ -172,6 +172,7 @@ class Replica {
   void catch_up(ReplicaGroup& group, const raft::Message& message);
   void catch_up_next(CatchUp* job);
   void submit_batches();
+  bool has_room(uint64_t payload_bytes, size_t head_bytes) const;
   void batch_durable(Batch* batch);
   void apply_ready(ReplicaGroup& group);
   void forget_old(ReplicaGroup& group);
@@ -220,6 +221,7 @@ class Replica {
   uint64_t timer_deadline_ = 0;
   uint64_t appends_ = 0;
   uint64_t cached_bytes_ = 0;
+  uint64_t accepted_bytes_ = 0;   // of entries taken in this turn, not yet in a batch
   uint64_t unapplied_bytes_ = 0;  // of entries > applied, as they stand in the WAL
   bool started_ = false, stopped_ = false;
 };
