@@ -28,7 +28,7 @@ namespace curve::copyset {
 struct StoreFormat {
   StoreId store, cluster;
   uint64_t data_bytes = 0, wal_bytes = 0;  // of the two files; devices: their size when 0
-  uint64_t wal_segment_bytes = 0;  // 0: by the size of the WAL
+  uint64_t wal_segment_bytes = 0;          // 0: by the size of the WAL
 };
 
 struct ServerOptions {

@@ -56,8 +56,8 @@ struct MetaNode::State final : replica::StateMachine, io::Listener {
   std::map<wire::Connection*, bool> connections;  // -> authenticated
   io::TurnHook hook;
   SnapshotFiles files;
-  Snapshot newest;      // durable
-  Index delivered = 0;  // events pushed through here
+  Snapshot newest;           // durable
+  Index delivered = 0;       // events pushed through here
   Index wanted_at = 0;       // a snapshot was asked for at this index
   uint64_t wanted_head = 0;  // and at this head of the WAL
   bool stopping = false, stopped = false;

@@ -1,10 +1,12 @@
-// One replica of one group: the Raft state machine (Ongaro, "Consensus: Bridging Theory and Practice", 2014), sans-IO.
-// Inputs: a message, time (by the Host), a proposal, "this is durable". Output: Ready. No clock, socket, file, thread.
+// One replica of one group: the Raft state machine (Ongaro, "Consensus: Bridging Theory and
+// Practice", 2014), sans-IO. Inputs: a message, time (by the Host), a proposal, "this is durable".
+// Output: Ready. No clock, socket, file, thread.
 //
-// Order that the owner keeps: Ready is taken once per turn; what it lists to persist is persisted in order; when it is durable
-// on_durable(persist_id) is called, in order. Messages that promise something (votes, acknowledgements) come out only
-// after that (R2): whatever is in Ready::send may be sent at once.
-// A broken invariant stops the process with a sentence (never continues on a wrong state).
+// Order that the owner keeps: Ready is taken once per turn; what it lists to persist is persisted
+// in order; when it is durable on_durable(persist_id) is called, in order. Messages that promise
+// something (votes, acknowledgements) come out only after that (R2): whatever is in Ready::send may
+// be sent at once. A broken invariant stops the process with a sentence (never continues on a wrong
+// state).
 #pragma once
 
 #include <cstdint>
@@ -25,39 +27,47 @@ struct HostCore;
 
 struct GroupInit {
   CopysetId id = 0;
-  Config config;            // empty: not configured yet (R1): no vote, no candidacy; learns it by sync
-  Index config_index = 0;   // at or before `base_index` as a rule; a later one cannot be rolled back further
+  // empty: not configured yet (R1): no vote, no candidacy; learns it by sync
+  Config config;
+  // at or before `base_index` as a rule; a later one cannot be rolled back further
+  Index config_index = 0;
   std::vector<ConfigAt> later_configs;  // kConfig entries of `log` behind config_index, in order
   HardState hard;
-  Index commit = 0;         // durable lower bound
-  Index applied = 0;        // entries through here are in the state machine
-  Index base_index = 0;     // entry before the first retained one
+  Index commit = 0;      // durable lower bound
+  Index applied = 0;     // entries through here are in the state machine
+  Index base_index = 0;  // entry before the first retained one
   Term base_term = 0;
   std::vector<LogSlot> log;  // base_index + 1 ...
-  bool damaged = false;     // R3: may lack entries that it acknowledged; does not vote until filled (or all members answered)
-  bool syncing = false;     // R10: being filled: no candidacy, no acknowledgement
+  // R3: may lack entries that it acknowledged; does not vote until filled (or all members answered)
+  bool damaged = false;
+  bool syncing = false;  // R10: being filled: no candidacy, no acknowledgement
 };
 
 struct Ready {
-  uint64_t persist_id = 0;   // != 0: persist the following, in this order, in one append, then on_durable(persist_id)
+  // != 0: persist the following, in this order, in one append, then on_durable(persist_id)
+  uint64_t persist_id = 0;
   bool hard_changed = false;
   HardState hard;
-  bool truncated = false;    // the log was cut: entries > truncate_after are void before the new ones count
+  // the log was cut: entries > truncate_after are void before the new ones count
+  bool truncated = false;
   Index truncate_after = 0;
-  Index append_first = 0;    // entries [append_first, append_last] are new; 0: none
+  Index append_first = 0;  // entries [append_first, append_last] are new; 0: none
   Index append_last = 0;
   std::span<const Message> send;  // may be sent at once; valid until the next call into this group
-  Index commit = 0;               // committed through (>= every earlier value). Made durable behind what is listed above, in
-                                  // the same order: on a disk it must never speak of entries that are cut in memory only
-  bool role_changed = false;      // role, term, leader below changed since the last Ready
+  // committed through (>= every earlier value). Made durable behind what is listed above, in the
+  // same order: on a disk it must never speak of entries that are cut in memory only
+  Index commit = 0;
+  bool role_changed = false;  // role, term, leader below changed since the last Ready
   Role role = Role::kFollower;
   Term term = 0;
   StoreId leader;
-  bool sync_offered = false;      // a leader offers sync: the owner starts filling (R10). Repeated while it goes on; the
-                                  // owner passes over those from a store that it is being filled by already
+  // a leader offers sync: the owner starts filling (R10). Repeated while it goes on; the owner
+  // passes over those from a store that it is being filled by already
+  bool sync_offered = false;
   StoreId sync_from;
   Index sync_index = 0;
-  bool damage_cleared = false;    // R3: damaged() became false since the last Ready; the owner may make that durable
+  // R3: damaged() became false since the last Ready; the owner may make that durable
+  bool damage_cleared = false;
 };
 
 struct Progress {  // of one follower, for status
@@ -65,7 +75,7 @@ struct Progress {  // of one follower, for status
   MemberRole role;
   Index match;
   Index next;
-  bool active;   // confirmed a beat within the last lease
+  bool active;  // confirmed a beat within the last lease
   bool syncing;
 };
 
@@ -74,14 +84,15 @@ class Group {
   CopysetId id() const;
   Role role() const;
   Term term() const;
-  StoreId leader() const;          // none if unknown
+  StoreId leader() const;  // none if unknown
   const Config& config() const;
   Index config_index() const;
-  const Config& committed_config() const;  // what a checkpoint or a sync carries: the one in force may yet be rolled back
+  // what a checkpoint or a sync carries: the one in force may yet be rolled back
+  const Config& committed_config() const;
   Index committed_config_index() const;
   Index commit() const;
   Index applied() const;
-  Index first_index() const;       // first retained; last_index() + 1 when the log is empty
+  Index first_index() const;  // first retained; last_index() + 1 when the log is empty
   Index last_index() const;
   Term last_term() const;
   Term term_at(Index index) const;  // 0 when not retained; base counts as retained
@@ -90,18 +101,20 @@ class Group {
   bool syncing() const;
   std::vector<Progress> progress() const;  // leader only; allocates, for status
 
-  LogSlot& slot(Index index);      // retained entries only
-  // Leader, not transferring away, and its no-op committed not required: entries get [returned, returned + metas.size()).
-  // kNotLeader / kBusy (too much in flight). bytes/type of metas are used. Owner then keeps the contents by index.
+  LogSlot& slot(Index index);  // retained entries only
+  // Leader, not transferring away, and its no-op committed not required: entries get [returned,
+  // returned + metas.size()). kNotLeader / kBusy (too much in flight). bytes/type of metas are
+  // used. Owner then keeps the contents by index.
   [[nodiscard]] Code propose(std::span<const EntryMeta> metas, Index* first);
-  // One member change: add a learner, promote it, remove a member, or the `preferred` wish. kBusy while one is uncommitted,
-  // before the no-op of the term is committed, and for a learner that is not filled yet; kInvalid for
-  // anything else, also when `preferred` is no member.
-  // The content of the entry is encode_config(config).
+  // One member change: add a learner, promote it, remove a member, or the `preferred` wish. kBusy
+  // while one is uncommitted, before the no-op of the term is committed, and for a learner that is
+  // not filled yet; kInvalid for anything else, also when `preferred` is no member. The content of
+  // the entry is encode_config(config).
   [[nodiscard]] Code propose_config(const Config& config, Index* index);
 
-  // Follower side of kAppend. entries[i].index == message.first + i. The owner keeps the contents of the new entries. For
-  // kConfig entries the owner passes the decoded configuration in `configs` (index, config) because it takes effect on append.
+  // Follower side of kAppend. entries[i].index == message.first + i. The owner keeps the contents
+  // of the new entries. For kConfig entries the owner passes the decoded configuration in `configs`
+  // (index, config) because it takes effect on append.
   using ConfigAt = raft::ConfigAt;
   AppendVerdict step_append(const Message& message, std::span<const EntryMeta> entries,
                             std::span<const ConfigAt> configs, uint64_t now_ns);
@@ -114,17 +127,20 @@ class Group {
   // Forgets entries <= index. R7: only what is applied.
   void trim(Index index);
 
-  // R9. True while a quorum's promise holds and the no-op of this term is applied: a read may be answered now.
+  // R9. True while a quorum's promise holds and the no-op of this term is applied: a read may be
+  // answered now.
   bool lease_valid(uint64_t now_ns) const;
   // The commit index a read must wait for once the lease holds (>= no-op of the term). Leader only.
   Index read_index() const;
   [[nodiscard]] Code transfer_to(const StoreId& store, uint64_t now_ns);
 
-  // Sync (R10), follower side. begin: durable first, by the owner. done: the state machine holds everything through `index`,
-  // durably. Entries behind `index` that agree with it stay (they were acknowledged): the log afterwards is
-  // (index, last_index()], and the owner keeps those entries durable.
+  // Sync (R10), follower side. begin: durable first, by the owner. done: the state machine holds
+  // everything through `index`, durably. Entries behind `index` that agree with it stay (they were
+  // acknowledged): the log afterwards is (index, last_index()], and the owner keeps those entries
+  // durable.
   void begin_sync(uint64_t now_ns);
-  void finish_sync(Index index, Term term, const Config& config, Index config_index, uint64_t now_ns);
+  void finish_sync(Index index, Term term, const Config& config, Index config_index,
+                   uint64_t now_ns);
 
   ~Group();
 

@@ -17,7 +17,8 @@ struct Member {
   bool operator==(const Member&) const = default;
 };
 
-// Who replicates a group. Invariant: stores are distinct; one change at a time (Ongaro's thesis 4.1).
+// Who replicates a group. Invariant: stores are distinct; one change at a time (Ongaro's
+// thesis 4.1).
 struct Config {
   std::array<Member, kReplicasMax> members{};
   uint8_t count = 0;
@@ -37,7 +38,8 @@ enum class EntryType : uint8_t {
   kData = 2,    // for the state machine
 };
 
-// What the core knows of an entry. `place` is opaque to the core (the layer above says where the content is).
+// What the core knows of an entry. `place` is opaque to the core (the layer above says where the
+// content is).
 struct LogSlot {
   Term term = 0;
   uint64_t place = 0;
@@ -66,30 +68,37 @@ enum class MessageType : uint8_t {
   kAppend = 5,       // entries [first, last] behind (index, log_term); may be empty (probe)
   kAppendReply = 6,  // index: durable match (or, with reject, the hint where to go on)
   kTimeoutNow = 7,   // leadership transfer: campaign at once
-  kSyncOffer = 8,    // leader -> follower: what you need is no longer in my log; fill yourself from me
-  kFilled = 9,       // leader -> damaged follower: your log through `index` holds all that you can have promised (R3)
-  kSyncRequest = 10, // follower -> leader: offer me a sync (mine was interrupted)
+  // leader -> follower: what you need is no longer in my log; fill yourself from me
+  kSyncOffer = 8,
+  // leader -> damaged follower: your log through `index` holds all that you can have promised (R3)
+  kFilled = 9,
+  kSyncRequest = 10,  // follower -> leader: offer me a sync (mine was interrupted)
 };
 
 inline constexpr MessageType kMessageTypeMax = MessageType::kSyncRequest;
 
-// Messages travel in order on a connection that is bound to both incarnations: none outlives the process that sent it or the
-// one that it was meant for. They may be lost with the connection; the owner then reports on_peer_down / on_peer_up.
+// Messages travel in order on a connection that is bound to both incarnations: none outlives the
+// process that sent it or the one that it was meant for. They may be lost with the connection; the
+// owner then reports on_peer_down / on_peer_up.
 
 struct Message {
   MessageType type = MessageType::kAppend;
   CopysetId group = 0;
-  StoreId peer;            // outgoing: to; incoming: from
-  Term term = 0;           // of the sender; votes: the term asked for (a pre-vote's is not yet anybody's)
-  Index index = 0;         // append: entry before first. vote: last entry. reply: see above. sync offer: applied index of the leader
-  Term log_term = 0;       // term of `index`
-  Index first = 0;         // append: entries [first, last], empty when last < first. vote replies: the term asked for.
-                           // rejected append: the `index` that did not match
-  Index last = 0;          // append reply: accepted through, durable or not
-  Index commit = 0;        // of the leader; append reply: that the follower has heard of
+  StoreId peer;  // outgoing: to; incoming: from
+  // of the sender; votes: the term asked for (a pre-vote's is not yet anybody's)
+  Term term = 0;
+  // append: entry before first. vote: last entry. reply: see above. sync offer: applied index of
+  // the leader
+  Index index = 0;
+  Term log_term = 0;  // term of `index`
+  // append: entries [first, last], empty when last < first. vote replies: the term asked for.
+  // rejected append: the `index` that did not match
+  Index first = 0;
+  Index last = 0;    // append reply: accepted through, durable or not
+  Index commit = 0;  // of the leader; append reply: that the follower has heard of
   bool reject = false;
-  bool transfer = false;   // votes: asked for by the leader, leases do not stand in the way
-  bool damaged = false;    // replies: this replica's log may lack what it acknowledged (R3)
+  bool transfer = false;  // votes: asked for by the leader, leases do not stand in the way
+  bool damaged = false;   // replies: this replica's log may lack what it acknowledged (R3)
 };
 
 // What a follower says to an append: which of its entries are new and must be persisted.
@@ -121,9 +130,10 @@ struct BeatReply {
   Incarnation from_incarnation = 0;
   Incarnation to_incarnation = 0;
   uint64_t sequence = 0;
-  bool confirmed = false;           // everything in the beat's digest (or in its full list, but for `refused`)
+  // everything in the beat's digest (or in its full list, but for `refused`)
+  bool confirmed = false;
   bool need_full = false;
-  std::vector<Lead> refused;        // leads this store does not agree with, with its own term
+  std::vector<Lead> refused;  // leads this store does not agree with, with its own term
 };
 
 enum class Role : uint8_t { kFollower, kPreCandidate, kCandidate, kLeader };

@@ -18,8 +18,8 @@ inline constexpr size_t kRecentEntriesMax = 256;  // per group, applied ones
 inline constexpr uint64_t kWalReserveBytes =
     8u << 20;  // for copies, hard state, commits: never used by proposals
 
-// R7: what is not applied cannot leave the WAL, and a follower must be able to take what every leader has in flight, so that each
-// store proposes only while its own share is small.
+// R7: what is not applied cannot leave the WAL, and a follower must be able to take what every
+// leader has in flight, so that each store proposes only while its own share is small.
 inline constexpr uint64_t kUnappliedShare = 8;
 
 // What an entry takes in the WAL, whether its payload is in memory or not.

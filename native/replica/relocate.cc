@@ -177,7 +177,8 @@ void Replica::finish_sync(ReplicaGroup& group, Index index, Term term, const raf
   const Index kept_last = group.raft().last_index();
   while (!group.recent_.empty() && group.recent_first_ <= index) {
     cached_bytes_ -= group.recent_.front()->bytes();
-    if (group.recent_first_ > group.applied_) unapplied_bytes_ -= logged_bytes(*group.recent_.front());
+    if (group.recent_first_ > group.applied_)
+      unapplied_bytes_ -= logged_bytes(*group.recent_.front());
     group.recent_.pop_front();
     ++group.recent_first_;
   }

@@ -76,7 +76,8 @@ Window Workload::pick_range(uint64_t alignment_units) {
   uint64_t units = 1;
   uint64_t align = alignment_units;
   if (random_.below(100) < options_.large_percent) {
-    units = random_.chance(0.3) ? random_.between(1, kIoBytesMax / kUnitBytes) : random_.between(1, 256);
+    units = random_.chance(0.3) ? random_.between(1, kIoBytesMax / kUnitBytes)
+                                : random_.between(1, 256);
     if (random_.chance(0.3)) align = std::max(align, kUnitsPerBlock);
   } else if (random_.chance(0.3)) {
     units = random_.between(1, 2 * kUnitsPerSector);
@@ -84,7 +85,8 @@ Window Workload::pick_range(uint64_t alignment_units) {
     units = kUnitsPerBlock * random_.between(1, 4);
     align = std::max(align, kUnitsPerBlock);
   } else {
-    units = kUnitsPerSector * (random_.chance(0.6) ? random_.between(1, 4) : random_.between(1, 24));
+    units =
+        kUnitsPerSector * (random_.chance(0.6) ? random_.between(1, 4) : random_.between(1, 24));
     align = std::max(align, kUnitsPerSector);
   }
   units = std::min((units + alignment_units - 1) / alignment_units * alignment_units, window.count);

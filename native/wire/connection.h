@@ -69,7 +69,7 @@ class Connection : public base::ListHook {
   void destroy();
 
   bool is_open() const;
-  bool was_open() const;            // the handshake had succeeded
+  bool was_open() const;  // the handshake had succeeded
   PeerRole peer_role() const;
   const StoreId& peer_id() const;
   uint64_t peer_incarnation() const;
