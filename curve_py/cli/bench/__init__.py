@@ -1,0 +1,1 @@
+"""Verbs that measure: how the system behaves under faults."""
