@@ -1,4 +1,4 @@
-"""From codes of the native core (native/base/status.h) to exceptions of the library. The one funnel."""
+"""From codes of the native core (native/base/status.h) to exceptions: the one funnel."""
 
 from __future__ import annotations
 
