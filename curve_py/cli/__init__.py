@@ -1,0 +1,1 @@
+"""The `curve` command: one file per verb, one object that prints."""

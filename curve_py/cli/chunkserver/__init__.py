@@ -1,0 +1,1 @@
+"""Verbs of `curve chunkserver`: one file each."""

@@ -1,0 +1,1 @@
+"""Verbs of the cluster on this machine: up, down, status."""

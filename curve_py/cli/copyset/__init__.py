@@ -1,0 +1,1 @@
+"""Verbs of `curve copyset`: one file each."""

@@ -1,0 +1,1 @@
+"""Hidden verbs, for programs of this project."""

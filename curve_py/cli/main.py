@@ -1,0 +1,92 @@
+"""The console script `curve`: the tree of verbs, and how an error ends it.
+
+Invariants: an error is one sentence and a remedy, never a trace, and the exit code is 1 (2 for a
+wrong command line). Each verb is a file; this one only names them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import click
+import typer
+
+from curve_py.cli.bench import failover
+from curve_py.cli.chunkserver import list_chunkservers
+from curve_py.cli.cluster import down, status, up
+from curve_py.cli.copyset import list_copysets, show_copyset
+from curve_py.cli.internal import exporter, map_feed
+from curve_py.cli.output import PROGRAM, Output
+from curve_py.cli.volume import create, delete, export, list_volumes, resize, show, unexport
+from curve_py.errors import CurveError
+
+app = typer.Typer(
+    name=PROGRAM,
+    help="Distributed block storage: clusters, volumes, exports.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("up")(up.run)
+app.command("down")(down.run)
+app.command("status")(status.run)
+
+volume = typer.Typer(help="Volumes and their exports.", no_args_is_help=True)
+volume.command("create")(create.run)
+volume.command("list")(list_volumes.run)
+volume.command("show")(show.run)
+volume.command("resize")(resize.run)
+volume.command("delete")(delete.run)
+volume.command("export")(export.run)
+volume.command("unexport")(unexport.run)
+app.add_typer(volume, name="volume")
+
+chunkserver = typer.Typer(help="Chunkservers of the cluster.", no_args_is_help=True)
+chunkserver.command("list")(list_chunkservers.run)
+app.add_typer(chunkserver, name="chunkserver")
+
+copyset = typer.Typer(help="Copysets: leader, replicas, lag.", no_args_is_help=True)
+copyset.command("list")(list_copysets.run)
+copyset.command("show")(show_copyset.run)
+app.add_typer(copyset, name="copyset")
+
+bench = typer.Typer(help="Measurements.", no_args_is_help=True)
+bench.command("failover")(failover.run)
+app.add_typer(bench, name="bench")
+
+internal = typer.Typer(help="For programs of this project.", hidden=True, no_args_is_help=True)
+internal.command("map-feed")(map_feed.run)
+internal.command("exporter")(exporter.run)
+app.add_typer(internal, name="internal")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    output = Output(as_json="--json" in given)
+    try:
+        code = app(given, prog_name=PROGRAM, standalone_mode=False)
+    except CurveError as error:
+        output.error(error)
+        return 1
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        output.error(CurveError(f"{error.strerror or error}{where}."))
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Verbs of `curve volume`: one file each."""

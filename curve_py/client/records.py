@@ -1,0 +1,240 @@
+"""What the cluster says about itself, as plain values. Sizes in bytes, times in milliseconds.
+
+Owns: the translation from protocol messages. Pure functions, any thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from curve_py.proto import common_pb2 as common
+from curve_py.proto import meta_pb2 as pb
+from curve_py.types import copyset_text, uuid_text
+
+
+class AttachMode(StrEnum):
+    """What an attachment allows beside itself (R12)."""
+
+    EXCLUSIVE = "exclusive"
+    SHARED = "shared"
+    READ_ONLY = "read_only"
+
+
+MODE_TO_PROTO = {
+    AttachMode.EXCLUSIVE: pb.ATTACH_MODE_EXCLUSIVE,
+    AttachMode.SHARED: pb.ATTACH_MODE_SHARED,
+    AttachMode.READ_ONLY: pb.ATTACH_MODE_READ_ONLY,
+}
+_MODE_FROM_PROTO = {number: mode for mode, number in MODE_TO_PROTO.items()}
+_CHUNKSERVER_STATES = {pb.CHUNKSERVER_STATE_UP: "up", pb.CHUNKSERVER_STATE_DOWN: "down"}
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentInfo:
+    attachment_id: int
+    epoch: int
+    mode: AttachMode
+    active: bool  # False while its fence is not applied everywhere
+    holder: str
+    attached_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeInfo:
+    volume_id: int
+    name: str
+    pool: str
+    size_bytes: int
+    stripe_unit_bytes: int
+    stripe_count: int
+    created_at_ms: int
+    attachments: tuple[AttachmentInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpace:
+    store_id: str
+    allocated_bytes: int | None  # None: the chunkserver did not answer
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeUsage:
+    size_bytes: int
+    allocated_bytes: int  # on all stores that answered, replicas counted
+    stores: tuple[StoreSpace, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkserverInfo:
+    store_id: str
+    state: str  # up, down, unknown
+    data_address: str
+    admin_address: str
+    http_address: str
+    zone: str
+    server: str
+    hostname: str
+    pid: int
+    capacity_bytes: int
+    used_bytes: int
+    wal_capacity_bytes: int
+    wal_used_bytes: int
+    replica_count: int
+    leader_count: int
+    heartbeat_age_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaInfo:
+    store_id: str
+    data_address: str
+    state: str  # of its chunkserver
+    role: str  # leader, follower, candidate, learner, syncing; unknown when not reported
+    term: int
+    commit_index: int
+    applied_index: int
+    last_index: int
+    lag_entries: int  # as the leader sees it
+
+
+@dataclass(frozen=True, slots=True)
+class CopysetInfo:
+    copyset_id: int
+    name: str  # pool.index
+    leader_store_id: str  # "" when unknown
+    leader_address: str
+    preferred_store_id: str
+    term: int
+    replicas: tuple[ReplicaInfo, ...]
+
+    @property
+    def lag_entries(self) -> int:
+        """The largest lag of a replica."""
+        return max((replica.lag_entries for replica in self.replicas), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    cluster_id: str
+    name: str
+    leader_address: str
+    chunkservers: tuple[ChunkserverInfo, ...]
+    pools: tuple[str, ...]
+    volume_count: int
+    volume_bytes: int
+    attachment_count: int
+    deletions_pending: int
+    capacity_bytes: int
+    used_bytes: int
+    copysets_total: int
+    copysets_with_leader: int
+    copysets_degraded: int
+
+
+def volume_info(message: pb.Volume) -> VolumeInfo:
+    return VolumeInfo(
+        message.id,
+        message.name,
+        message.pool_name,
+        message.size_bytes,
+        message.stripe_unit_bytes,
+        message.stripe_count,
+        message.created_at_ms,
+        tuple(
+            AttachmentInfo(
+                attachment.id,
+                attachment.epoch,
+                _MODE_FROM_PROTO[attachment.mode],
+                attachment.state == pb.ATTACH_STATE_ACTIVE,
+                attachment.holder,
+                attachment.attached_at_ms,
+            )
+            for attachment in message.attachments
+        ),
+    )
+
+
+def volume_usage(message: pb.VolumeUsage) -> VolumeUsage:
+    stores = tuple(
+        StoreSpace(
+            uuid_text(store.store_id), None if store.unreachable else store.allocated_bytes
+        )
+        for store in message.stores
+    )
+    return VolumeUsage(message.size_bytes, message.allocated_bytes, stores)
+
+
+def chunkserver_info(message: pb.Chunkserver) -> ChunkserverInfo:
+    usage = message.usage
+    return ChunkserverInfo(
+        store_id=uuid_text(message.store_id),
+        state=_CHUNKSERVER_STATES.get(message.state, "unknown"),
+        data_address=message.data_address,
+        admin_address=message.admin_address,
+        http_address=message.http_address,
+        zone=message.zone,
+        server=message.server,
+        hostname=message.hostname,
+        pid=message.pid,
+        capacity_bytes=usage.capacity_bytes or message.capacity_bytes,
+        used_bytes=usage.used_bytes,
+        wal_capacity_bytes=usage.wal_capacity_bytes,
+        wal_used_bytes=usage.wal_used_bytes,
+        replica_count=message.replica_count,
+        leader_count=message.leader_count,
+        heartbeat_age_ms=message.heartbeat_age_ms,
+    )
+
+
+def copyset_info(message: pb.Copyset) -> CopysetInfo:
+    replicas = tuple(_replica_info(replica) for replica in message.replicas)
+    leader = uuid_text(message.leader_store_id)
+    address = next((r.data_address for r in replicas if r.store_id == leader), "")
+    return CopysetInfo(
+        message.id,
+        copyset_text(message.id),
+        leader,
+        address,
+        uuid_text(message.preferred_leader),
+        message.term,
+        replicas,
+    )
+
+
+def _replica_info(message: pb.CopysetReplica) -> ReplicaInfo:
+    report = message.report
+    role = "unknown"
+    if message.HasField("report"):
+        role = common.ReplicaRole.Name(report.role).removeprefix("REPLICA_ROLE_").lower()
+    return ReplicaInfo(
+        uuid_text(message.store_id),
+        message.data_address,
+        _CHUNKSERVER_STATES.get(message.state, "unknown"),
+        role,
+        report.term,
+        report.commit_index,
+        report.applied_index,
+        report.last_index,
+        message.lag_entries,
+    )
+
+
+def cluster_status(message: pb.ClusterStatus) -> ClusterStatus:
+    leader = message.leader.leader_address or message.leader.grpc_address
+    return ClusterStatus(
+        cluster_id=uuid_text(message.cluster.cluster_id),
+        name=message.cluster.name,
+        leader_address=leader,
+        chunkservers=tuple(chunkserver_info(c) for c in message.chunkservers),
+        pools=tuple(pool.name for pool in message.pools),
+        volume_count=message.volume_count,
+        volume_bytes=message.volume_bytes,
+        attachment_count=message.attachment_count,
+        deletions_pending=message.deletions_pending,
+        capacity_bytes=message.capacity_bytes,
+        used_bytes=message.used_bytes,
+        copysets_total=message.copysets_total,
+        copysets_with_leader=message.copysets_with_leader,
+        copysets_degraded=message.copysets_degraded,
+    )
