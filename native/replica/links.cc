@@ -83,6 +83,7 @@ bool Replica::peer_accepted(wire::Connection* connection) {
     old->user = nullptr;
     old->close();
     host_.on_peer_down(peer.store, false, loop_.now_ns());
+    machine_.peer_closed(peer.store);
   }
   connection->user = &peer;
   peer.connection = connection;
