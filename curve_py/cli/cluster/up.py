@@ -15,7 +15,7 @@ from curve_py.cli.output import Output
 from curve_py.client.directory import ClusterDirectory, Description
 from curve_py.sizes import parse_size
 
-DEFAULT_STORE_SIZE = "10GiB"
+DEFAULT_STORE_SIZE = "4GiB"
 
 
 def run(

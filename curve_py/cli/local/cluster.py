@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 
@@ -28,11 +29,13 @@ from curve_py.errors import (
     CurveError,
     CurveTimeoutError,
     InvalidError,
+    NoSpaceError,
     UnavailableError,
 )
 from curve_py.proto import meta_pb2 as pb
 from curve_py.service.meta_client import MetaClient
 from curve_py.service.secret import create_secret, load_secret
+from curve_py.sizes import format_size
 from curve_py.types import new_uuid, uuid_text
 
 DEFAULT_POOL = "default"
@@ -119,11 +122,23 @@ class LocalCluster:
             )
 
     def _add_chunkservers(self, description: Description, count: int, store_bytes: int) -> None:
+        self._check_space(count, store_bytes)
         free = iter(free_addresses(3 * count))
         for _ in range(count):
             name = f"chunkserver-{len(description.chunkservers) + 1}"
             description.chunkservers.append(
                 LocalChunkserver(name, next(free), next(free), next(free), store_bytes)
+            )
+
+    def _check_space(self, count: int, store_bytes: int) -> None:
+        """Stores are preallocated; their logs take a tenth on top. Raises NoSpaceError."""
+        wanted = count * (store_bytes + max(store_bytes // 10, 256 * 1024**2))
+        have = shutil.disk_usage(self.directory.path).free
+        if wanted > have:
+            raise NoSpaceError(
+                f"{count} stores of {format_size(store_bytes)} with their logs need "
+                f"{format_size(wanted)}; {self.directory.path} has {format_size(have)} free.",
+                "Give a smaller --store-size or another --dir.",
             )
 
     def _write_configs(self, description: Description) -> None:
