@@ -15,12 +15,36 @@ bool Convergence::wait(const std::string& what, const std::function<bool()>& don
     if (world_.now_ns() >= end) {
       verdict_.fail("liveness", what + " did not happen within " +
                                     std::to_string(limit_ns_ / kSecond) +
-                                    " s without faults: " + state());
+                                    " s without faults: " + state() + describe_copysets());
       return false;
     }
     world_.run_for(20 * kMillisecond);
   }
   return !verdict_.failed();
+}
+
+std::string Convergence::describe_copysets() {
+  std::string out;
+  for (size_t index = 0; index < stores_.copysets().size(); ++index) {
+    for (size_t number : stores_.copysets()[index]) {
+      StoreNode* store = stores_.running(number);
+      replica::ReplicaGroup* group =
+          store ? store->server().replica().find(stores_.copyset_id(index)) : nullptr;
+      out += "\n  copyset " + std::to_string(index) + " store " + std::to_string(number) + ": " +
+             (group ? describe(group->raft()) : "not running");
+    }
+  }
+  for (size_t number = 0; number < stores_.count(); ++number) {
+    StoreNode* store = stores_.running(number);
+    if (!store) continue;
+    const copyset::ServerStatus status = store->server().status(false);
+    out += "\n  store " + std::to_string(number) + ": WAL " +
+           std::to_string(status.wal_used_bytes >> 10) + " of " +
+           std::to_string(status.wal_capacity_bytes >> 10) + " KiB, " +
+           std::to_string(status.counters.checkpoints) + " checkpoints, " +
+           std::to_string(store->server().replica().pending_records()) + " records wait";
+  }
+  return out;
 }
 
 void Convergence::run() {

@@ -25,6 +25,7 @@ class Convergence {
  private:
   bool wait(const std::string& what, const std::function<bool()>& done,
             const std::function<std::string()>& state);
+  std::string describe_copysets();
   void drain();
   void read_all();
   void settle();

@@ -360,7 +360,7 @@ void HashStore::peer_frame(const StoreId&, wire::Connection* connection, wire::F
 void HashStore::on_sync_reply(const SyncReply& reply, std::span<const std::byte> config_bytes) {
   replica::ReplicaGroup* group = replica_->find(reply.group);
   if (!group || !group->raft().syncing() || !syncing_.count(reply.group) || checkpointing_) return;
-  if (reply.applied <= states_[reply.group].applied) return;
+  if (reply.applied < states_[reply.group].applied) return;
   auto config = raft::decode_config(config_bytes);
   if (!config)
     return cluster_.verdict.fail("sync", "a leader sent a configuration that does not decode");

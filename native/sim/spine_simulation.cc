@@ -39,7 +39,7 @@ StoreOptions make_store_options(Random random) {
   StoreOptions options;
   if (random.chance(0.7)) {  // small, so that it goes round and followers that were away need sync
     options.wal_segment_bytes = 4ull << 20;
-    options.wal_bytes = random.between(6, 10) * options.wal_segment_bytes + (1u << 20);
+    options.wal_bytes = random.between(11, 16) * options.wal_segment_bytes + (1u << 20);
   }
   options.server.checkpoint_interval_ns = random.between(200, 4000) * kMillisecond;
   options.server.wal.inflight_appends_max = static_cast<uint32_t>(random.between(1, 4));
