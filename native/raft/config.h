@@ -1,4 +1,4 @@
-// Configurations of a group: their encoding (docs/formats: version, count, members, preferred),
+// Configurations of a group: their encoding (docs/formats/group-config.md),
 // which changes are allowed (one member at a time: Ongaro's thesis 4.1), and the history that a
 // truncation rolls back. One thread; allocates on change.
 #pragma once

@@ -218,6 +218,7 @@ void GroupCore::on_durable(uint64_t persist_id) {
 
 // Members of the configuration in force are peers; a leader replicates to exactly those.
 void GroupCore::use_config() {
+  self_is_voter = is_voter(config(), host.self);
   for (size_t i = 0; i < named_count; ++i) --named[i]->members;
   named_count = 0;
   for (size_t i = 0; i < config().count; ++i) {

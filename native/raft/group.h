@@ -134,10 +134,11 @@ class Group {
   Index read_index() const;
   [[nodiscard]] Code transfer_to(const StoreId& store, uint64_t now_ns);
 
-  // Sync (R10), follower side. begin: durable first, by the owner. done: the state machine holds
-  // everything through `index`, durably. Entries behind `index` that agree with it stay (they were
-  // acknowledged): the log afterwards is (index, last_index()], and the owner keeps those entries
-  // durable.
+  // Sync (R10), follower side. begin: durable first, by the owner, who may also begin by itself
+  // when contents are gone (R4): the leader is asked for an offer then. done: the state machine
+  // holds everything through `index`, durably. Entries behind `index` that agree with it stay (they
+  // were acknowledged): the log afterwards is (index, last_index()], and the owner keeps those
+  // entries durable.
   void begin_sync(uint64_t now_ns);
   void finish_sync(Index index, Term term, const Config& config, Index config_index,
                    uint64_t now_ns);

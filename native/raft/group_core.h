@@ -68,6 +68,7 @@ struct GroupCore {
   std::array<Peer*, kReplicasMax>
       named{};  // peers of the configuration in force (this store among them)
   size_t named_count = 0;
+  bool self_is_voter = false;  // in the configuration in force
 
   Role role = Role::kFollower;
   StoreId leader;  // known or believed
@@ -77,7 +78,7 @@ struct GroupCore {
 
   // Follower. Invariant: verified entries agree with the leader of this term; commit <= verified.
   Index verified = 0;
-  Index leader_commit = 0;    // highest that a leader told of; may be ahead of what has arrived here
+  Index leader_commit = 0;   // highest that a leader told of; may be ahead of what has arrived here
   bool acknowledge = false;  // an acknowledgement is due once this term is durable
   bool sync_offered = false;
   StoreId sync_from;
@@ -118,7 +119,7 @@ struct GroupCore {
   // group.cc
   const Config& config() const { return configs.current(); }
   bool configured() const { return config().count != 0; }
-  bool self_votes() const { return is_voter(config(), host.self); }
+  bool self_votes() const { return self_is_voter; }
   void mark_ready();
   void emit(const Message& message);
   Message message_to(const StoreId& to, MessageType type) const;

@@ -77,6 +77,7 @@ void GroupCore::offer_sync(Follower& f) {
   Message message = message_to(f.peer->id, MessageType::kSyncOffer);
   message.index = applied;
   message.log_term = log.term_at(applied);
+  message.first = log.first();
   message.commit = commit;
   emit(message);
   if (retry_at_ns == kNever) {

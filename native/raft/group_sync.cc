@@ -16,6 +16,10 @@ void GroupCore::on_sync_offer(const Message& message) {
   if (message.term < hard.term) return;
   if (message.term > hard.term) become_follower(message.term, message.peer);
   on_leader_contact(message.peer);
+  if (!syncing && verified + 1 >= message.first) {  // filled since; the leader has not heard of it
+    acknowledge = true;
+    return mark_ready();
+  }
   sync_offered = true;
   sync_from = message.peer;
   sync_index = message.index;
@@ -26,6 +30,7 @@ void GroupCore::begin_sync() {
   if (role == Role::kLeader) broken_invariant(id, "a leader is not filled by others");
   syncing = true;
   acknowledge = false;
+  if (!leader.is_none() && sync_from != leader) emit(message_to(leader, MessageType::kSyncRequest));
   if (role != Role::kFollower) return become_follower(hard.term, {});
   election_at_ns = kNever;
   arm();
@@ -52,7 +57,8 @@ void GroupCore::finish_sync(Index index, Term term, const Config& config_then, I
   applied = index;
   verified = commit;
   if (!keeps || config_index >= configs.current_index()) configs.reset(config_index, config_then);
-  syncing = false;
+  syncing = sync_offered = false;
+  sync_from = {};
   use_config();
   if (term > hard.term) set_hard({term, {}});
   acknowledge = true;

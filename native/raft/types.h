@@ -92,7 +92,8 @@ struct Message {
   Index index = 0;
   Term log_term = 0;  // term of `index`
   // append: entries [first, last], empty when last < first. vote replies: the term asked for.
-  // rejected append: the `index` that did not match
+  // rejected append: the `index` that did not match. sync offer: the first entry that the leader
+  // has
   Index first = 0;
   Index last = 0;    // append reply: accepted through, durable or not
   Index commit = 0;  // of the leader; append reply: that the follower has heard of
