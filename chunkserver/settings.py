@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from curve_py.config import Address, OptionalAddress, ServiceSettings, SizeBytes, Uuid
 
+_MIB = 1024**2
 _GIB = 1024**3
 
 
@@ -50,4 +51,5 @@ class ChunkserverSettings(ServiceSettings):
     @property
     def wal_bytes_wanted(self) -> int:
         """DESIGN.md section 6: a tenth of the store, up to 16 GiB."""
-        return self.wal_bytes or min(max(self.data_bytes // 10, 256 * 1024**2), 16 * _GIB)
+        wanted = self.wal_bytes or min(max(self.data_bytes // 10, 256 * 1024**2), 16 * _GIB)
+        return max(wanted // _MIB, 1) * _MIB  # files are made of aligned blocks
