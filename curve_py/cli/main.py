@@ -7,10 +7,8 @@ wrong command line). Each verb is a file; this one only names them.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
-import click
 import typer
 
 from curve_py.cli.bench import failover
@@ -67,17 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     output = Output(as_json="--json" in given)
     try:
-        code = app(given, prog_name=PROGRAM, standalone_mode=False)
+        app(given, prog_name=PROGRAM)
+    except SystemExit as end:  # Typer has printed what there is to say
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except CurveError as error:
         output.error(error)
         return 1
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        return 128 + signal.SIGINT
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -85,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         where = f": {error.filename}" if error.filename else ""
         output.error(CurveError(f"{error.strerror or error}{where}."))
         return 1
-    return code if isinstance(code, int) else 0
+    return 0
 
 
 if __name__ == "__main__":

@@ -34,11 +34,11 @@ def run(
     dir: Annotated[Path, typer.Option()],  # noqa: A002
     address: Annotated[str, typer.Option(help="unix:PATH or HOST:PORT")],
     metrics: Annotated[str, typer.Option()] = "",
-) -> int:
+) -> None:
     """Serve volumes over NBD until told to stop."""
     set_up_logging("exporter", "INFO")
     exporter = Exporter(ClusterDirectory(dir), address, metrics)
-    return run_service("curve exporter", exporter.serve)
+    raise typer.Exit(run_service("curve exporter", exporter.serve))
 
 
 class Exporter:
