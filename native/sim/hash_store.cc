@@ -204,6 +204,12 @@ void HashStore::failed(Code code) {
                                    " is out of service: " + std::string(code_name(code)));
 }
 
+std::string HashStore::describe_log() const {
+  return "WAL " + std::to_string(wal_->start_position() >> 10) + ".." + std::to_string(wal_->head_position() >> 10) + " of " +
+         std::to_string(wal_->capacity_bytes() >> 10) + " KiB, " + std::to_string(replica_->pending_records()) + " records wait" +
+         (checkpointing_ ? ", checkpoint runs" : "") + ", syncing " + std::to_string(syncing_.size());
+}
+
 // --- checkpoints ---
 
 void HashStore::begin_checkpoint() {
@@ -232,7 +238,7 @@ void HashStore::write_checkpoint(std::function<void(Code)> done) {
     const State& state = states_[id];
     replica::GroupBlob blob = replica_->blob(*group, state.applied);
     blob.applied_term = state.term;
-    blob.syncing = syncing_.count(id) != 0;
+    blob.syncing = syncing_.count(id) != 0 && id != finishing_;
     const auto bytes = replica::encode_group_blob(blob);
     writer.put(id);
     writer.put(state);
@@ -364,7 +370,7 @@ void HashStore::on_sync_reply(const SyncReply& reply, std::span<const std::byte>
   auto config = raft::decode_config(config_bytes);
   if (!config)
     return cluster_.verdict.fail("sync", "a leader sent a configuration that does not decode");
-  syncing_.erase(reply.group);
+  finishing_ = reply.group;
   checkpointing_ = true;
   replica_->prepare_finish_sync(
       *group, reply.applied, reply.term, [this, reply, config = *config](Code code) {

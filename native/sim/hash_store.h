@@ -47,7 +47,7 @@ class HashStore final : public Process, public replica::StateMachine, public io:
   replica::Replica& replica() { return *replica_; }
   Index applied(CopysetId group) const { return states_.at(group).applied; }
   uint64_t hash(CopysetId group) const { return states_.at(group).hash; }
-  io::Loop& loop() { return loop_; }
+  std::string describe_log() const;  // for messages
 
   void accepted(io::Stream* stream) override;
   void apply(replica::ReplicaGroup& group, std::span<const replica::EntryRef> entries) override;
@@ -91,6 +91,7 @@ class HashStore final : public Process, public replica::StateMachine, public io:
   std::set<wire::Connection*> accepted_;  // that have not ended; walked only to destroy them
   std::map<CopysetId, State> states_;
   std::map<CopysetId, StoreId> syncing_;
+  CopysetId finishing_ = 0;  // its last checkpoint of a sync is being written
   std::set<CopysetId> recovered_syncing_;
   io::File checkpoint_;
   uint64_t checkpoint_version_ = 0, cut_position_ = 0;

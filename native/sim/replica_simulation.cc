@@ -39,6 +39,9 @@ std::string describe_all(HashCluster& cluster) {
              ": " + (group ? describe(group->raft()) : "not running");
     }
   }
+  for (size_t number = 0; number < cluster.stores.size(); ++number) {
+    if (HashStore* store = running(cluster, number)) out += "\n  store " + std::to_string(number) + ": " + store->describe_log();
+  }
   return out;
 }
 
