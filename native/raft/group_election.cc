@@ -57,7 +57,9 @@ void GroupCore::schedule_election(bool hasten) {
 void GroupCore::on_election_timer() {
   if (role == Role::kLeader || following != nullptr || !electable()) return;
   const uint64_t earliest = std::max(host.vote_after_ns, promise_end_ns(host.self));
-  if (earliest > host.now_ns) return schedule_election();
+  // A disk that does not answer shall not raise the term again and again: one campaign waits for
+  // it.
+  if (earliest > host.now_ns || durable_term != hard.term) return schedule_election();
   if (role != Role::kFollower) ++failed_campaigns;
   become_pre_candidate();
 }

@@ -8,6 +8,7 @@
 
 #include "native/raft/config.h"
 #include "native/raft/group.h"
+#include "native/raft/host.h"
 #include "native/raft/log.h"
 #include "native/raft/quorum.h"
 #include "native/raft/timers.h"
@@ -246,6 +247,77 @@ TEST_F(Quick, ConfigHistory) {
     ASSERT_EQ(history.current(), naive.back().second);
     ASSERT_EQ(history.current_index(), naive.back().first);
   }
+}
+
+// Nonsense from peers, at a leader and at a follower: it may cost the leadership, never the
+// process. (Only what contradicts the rules themselves, such as a second leader of a term, stops
+// it.)
+TEST_F(Quick, Nonsense) {
+  HostOptions options;
+  options.fresh = true;
+  uint64_t now = 1'000'000'000;
+  Host host(store(1), 1, options, now, 7);
+  GroupInit init;
+  init.id = 1;
+  for (uint8_t n = 1; n <= 3; ++n)
+    init.config.members[init.config.count++] = {store(n), MemberRole::kVoter};
+  init.config.preferred = store(1);
+  Group* group = host.create(std::move(init), now);
+  host.on_peer_up(store(2), now);
+  host.on_peer_up(store(3), now);
+  uint64_t terms_led = 0;
+  constexpr MessageType kTypes[] = {MessageType::kPreVote,     MessageType::kPreVoteReply,
+                                    MessageType::kVote,        MessageType::kVoteReply,
+                                    MessageType::kAppendReply, MessageType::kTimeoutNow,
+                                    MessageType::kSyncRequest, MessageType::kFilled};
+  for (int round = 0; round < 200'000; ++round) {
+    now += below(3'000'000);
+    host.tick(now);
+    while (Group* ready = host.next_ready()) {
+      const Ready out = ready->take_ready();
+      terms_led += out.role_changed && out.role == Role::kLeader;
+      if (out.persist_id != 0) ready->on_durable(out.persist_id, now);
+      if (out.commit > ready->applied()) ready->on_applied(out.commit);
+    }
+    OutgoingBeat beat;
+    while (host.take_beat(&beat, now)) {
+    }
+    Index first = 0;
+    const EntryMeta meta;
+    if (below(4) == 0) (void)group->propose({&meta, 1}, &first);
+    Message m;
+    m.type = kTypes[below(std::size(kTypes))];
+    m.group = 1;
+    m.peer = store(static_cast<uint8_t>(2 + below(3)));  // one of them is no member
+    m.term = group->term() + below(20) / 19;
+    m.index = below(group->last_index() + 3);
+    m.log_term = below(group->term() + 2);
+    m.first = below(3) == 0 ? group->term() + below(2) : below(group->last_index() + 3);
+    m.last = below(group->last_index() + 3);
+    m.commit = below(group->last_index() + 3);
+    m.reject = below(3) == 0;
+    m.transfer = below(3) == 0;
+    m.damaged = below(8) == 0;
+    group->step(m, now);
+    BeatReply reply;
+    reply.from_incarnation = below(3);
+    reply.to_incarnation = below(3);
+    reply.sequence = below(50);
+    reply.confirmed = below(2) == 0;
+    reply.need_full = below(2) == 0;
+    if (below(8) == 0) reply.refused.push_back({below(3), below(group->term() + 1)});
+    host.on_beat_reply(m.peer, reply, now);
+    Message append;  // of an old leader, malformed
+    append.type = MessageType::kAppend;
+    append.group = 1;
+    append.peer = m.peer;
+    append.term = group->term();
+    append.first = 5;
+    append.last = 3 + below(4);
+    const EntryMeta strange[2] = {{9, 9, 0, EntryType::kData}, {2, 1, 0, EntryType::kConfig}};
+    group->step_append(append, strange, {}, now);
+  }
+  EXPECT_GT(terms_led, 10u);
 }
 
 }  // namespace
