@@ -264,9 +264,7 @@ class AsyncVolume:
 
     @property
     def fenced(self) -> bool:
-        return bool(self._lost) or (
-            not self._closed and self._cluster.node().fenced(self._handle)
-        )
+        return bool(self._lost) or (not self._closed and self._cluster.node().fenced(self._handle))
 
     async def resize(self, size_bytes: int) -> None:
         """Grows the volume; afterwards the new size is in force here."""

@@ -157,9 +157,7 @@ def volume_info(message: pb.Volume) -> VolumeInfo:
 
 def volume_usage(message: pb.VolumeUsage) -> VolumeUsage:
     stores = tuple(
-        StoreSpace(
-            uuid_text(store.store_id), None if store.unreachable else store.allocated_bytes
-        )
+        StoreSpace(uuid_text(store.store_id), None if store.unreachable else store.allocated_bytes)
         for store in message.stores
     )
     return VolumeUsage(message.size_bytes, message.allocated_bytes, stores)

@@ -203,5 +203,3 @@ class Volume:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "lost" if self._lost else "open"
         return f"<Volume {self.name!r} {self.mode} {state}>"
-
-

@@ -72,7 +72,7 @@ class Exporter:
             with short_path(control.parent) as folder:
                 # Bound under another name, so that the real one appears when it is ready.
                 temporary = f"{folder}/{control.stem}.new"
-                Path(temporary).unlink(missing_ok=True)
+                await asyncio.to_thread(Path(temporary).unlink, missing_ok=True)
                 server = await asyncio.start_unix_server(self._converse, temporary)
                 os.chmod(temporary, 0o600)
                 os.replace(temporary, control)
@@ -84,12 +84,10 @@ class Exporter:
             await asyncio.to_thread(node.nbd_close, self._server)
             await asyncio.to_thread(self._cluster.close)
             if path:
-                Path(path).unlink(missing_ok=True)
+                await asyncio.to_thread(Path(path).unlink, missing_ok=True)
             await http.close()
 
-    async def _converse(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await reader.readline():
                 answer = await self._answer(line)

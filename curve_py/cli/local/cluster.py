@@ -117,7 +117,11 @@ class LocalCluster:
         for number in range(1, count + 1):
             description.metaservers.append(
                 LocalMetaserver(
-                    f"metaserver-{number}", uuid_text(new_uuid()), next(free), next(free), next(free)
+                    f"metaserver-{number}",
+                    uuid_text(new_uuid()),
+                    next(free),
+                    next(free),
+                    next(free),
                 )
             )
 
@@ -292,9 +296,7 @@ class LocalCluster:
         replicas = min(REPLICAS, len(description.chunkservers))
         client.call(
             "CreatePool",
-            pb.CreatePoolRequest(
-                name=DEFAULT_POOL, copyset_count=COPYSETS, replica_count=replicas
-            ),
+            pb.CreatePoolRequest(name=DEFAULT_POOL, copyset_count=COPYSETS, replica_count=replicas),
         )
 
     def _wait_copysets(self, client: MetaClient, progress: Progress) -> None:
@@ -342,7 +344,8 @@ class LocalCluster:
 
 
 def service_names(description: Description) -> list[str]:
-    return [s.name for s in (*description.metaservers, *description.chunkservers)]
+    metaservers = [server.name for server in description.metaservers]
+    return metaservers + [server.name for server in description.chunkservers]
 
 
 def _quoted(text: str) -> str:

@@ -7,6 +7,7 @@ which is the access control of the socket. May block.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import hashlib
 import json
@@ -87,9 +88,7 @@ class Exports:
     def control_socket(self, name: str) -> Path:
         return self.folder / f"{name}.sock"
 
-    def add(
-        self, volume: str, address: str, mode: str, http_address: str, refuse: bool
-    ) -> Export:
+    def add(self, volume: str, address: str, mode: str, http_address: str, refuse: bool) -> Export:
         """Exports the volume at the address; starts the process if there is none."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         name = self.name_of(address)
@@ -121,11 +120,11 @@ class Exports:
                 found += [Export(**e) for e in self._call(name, {"verb": "list"})["exports"]]
         return found
 
-    def stop_all(self) -> list[str]:
+    def stop_all(self) -> builtins.list[str]:
         """Ends all exporter processes; returns who ran."""
         return self._processes.stop(self._running())
 
-    def _running(self) -> list[str]:
+    def _running(self) -> builtins.list[str]:
         records = sorted(self._directory.run_dir.glob("exporter-*.pid"))
         return [record.stem for record in records if self._processes.pid(record.stem) is not None]
 
@@ -170,8 +169,8 @@ class Exports:
                 f"{name} ended while it was asked.", f"See {self._directory.log_file(name)}."
             ) from None
         if "error" in answer:
-            error = answer["error"]
-            raise error_of_kind(ErrorKind(error["kind"]), error["message"], error["remedy"])
+            told = answer["error"]
+            raise error_of_kind(ErrorKind(told["kind"]), told["message"], told["remedy"])
         return answer
 
 
