@@ -40,7 +40,8 @@ std::string describe_all(HashCluster& cluster) {
     }
   }
   for (size_t number = 0; number < cluster.stores.size(); ++number) {
-    if (HashStore* store = running(cluster, number)) out += "\n  store " + std::to_string(number) + ": " + store->describe_log();
+    if (HashStore* store = running(cluster, number))
+      out += "\n  store " + std::to_string(number) + ": " + store->describe_log();
   }
   return out;
 }

@@ -31,3 +31,9 @@ def test_sources_of_the_extension_are_not_installed(files: list[PurePosixPath]) 
 
 def test_types_are_published(files: list[PurePosixPath]) -> None:
     assert PurePosixPath("curve_py/py.typed") in files
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS))
+def test_console_scripts_load(script: str) -> None:
+    (entry,) = importlib.metadata.entry_points(group="console_scripts", name=script)
+    assert callable(entry.load())
