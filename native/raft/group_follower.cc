@@ -94,9 +94,8 @@ AppendVerdict GroupCore::step_append(const Message& message, std::span<const Ent
   }
   if (message.term > hard.term) become_follower(message.term, message.peer);
   on_leader_contact(message.peer);
-  if (syncing && !CURVE_MUTANT("r10_acknowledge_syncing")) {  // R10: neither appends nor
-                                                              // acknowledges; the leader learns
-                                                              // that the sync has to go on
+  // R10: neither appends nor acknowledges; the leader learns that the sync has to go on.
+  if (syncing && !CURVE_MUTANT("r10_acknowledge_syncing")) {
     emit(message_to(message.peer, MessageType::kSyncRequest));
     return {};
   }
