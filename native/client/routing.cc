@@ -88,8 +88,8 @@ void VolumeClientState::send(Piece* piece, Link* link) {
   const uint32_t* crcs = piece->crcs ? reinterpret_cast<const uint32_t*>(piece->crcs.data())
                                      : piece->crcs_inline.data();
   link->connection->send(piece->type, tag_of(*piece), wire::body_bytes(body),
-                         std::as_bytes(std::span(crcs, piece->crc_count)), piece->payload, 0,
-                         piece->payload ? piece->bytes : 0);
+                         std::as_bytes(std::span(crcs, piece->crc_count)), piece->payload,
+                         piece->payload_at, piece->payload ? piece->bytes : 0);
   if (!watch.armed()) loop.arm(&watch, loop.now_ns() + kWatchNs);
 }
 
