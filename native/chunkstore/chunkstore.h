@@ -132,6 +132,8 @@ struct Usage {
 class ChunkStore {
  public:
   static Outcome format(io::Loop& loop, const std::string& path, const FormatOptions& options);
+  // kExists if a store is at `path`, kLocked if somebody has it open; nothing is changed.
+  static Outcome check_free(io::Loop& loop, const std::string& path);
   // Reads superblock, root and every page; refuses damage with a sentence that says which structure
   // at which offset, what was expected and found, and what to do. kLocked when another process has
   // it.

@@ -89,7 +89,24 @@ Outcome write_superblocks(io::File& file, const std::string& path, Superblock su
   return {};
 }
 
+Outcome no_store_in(io::File& file, const std::string& path) {
+  Aligned block(kStructBytes);
+  if (file.size_bytes() < kRootsOffset) return {};
+  for (uint64_t offset : kSuperblockOffsets)
+    if (file.read_sync(offset, block.span()) == 0 &&
+        flaw_of(block.as<Superblock>(), kSuperblockMagic).none())
+      return Error{Code::kExists, path + ": holds store " + block.as<Superblock>().store.text() +
+                                      " already; remove it first, or format with overwrite"};
+  return {};
+}
+
 }  // namespace
+
+Outcome ChunkStore::check_free(io::Loop& loop, const std::string& path) {
+  auto file = io::File::open(loop, path, {.create = true});
+  if (!file) return file.error();
+  return no_store_in(*file, path);
+}
 
 Outcome ChunkStore::format(io::Loop& loop, const std::string& path, const FormatOptions& options) {
   if (options.store.is_none()) return Error{Code::kInvalid, path + ": a store needs an id"};
@@ -103,12 +120,8 @@ Outcome ChunkStore::format(io::Loop& loop, const std::string& path, const Format
   auto geometry = plan_geometry(bytes, options.blob_bytes);
   if (!geometry) return Error{geometry.error().code, path + ": " + geometry.error().message};
   Aligned block(kStructBytes);
-  if (!options.overwrite && file->size_bytes() >= kRootsOffset)
-    for (uint64_t offset : kSuperblockOffsets)
-      if (file->read_sync(offset, block.span()) == 0 &&
-          flaw_of(block.as<Superblock>(), kSuperblockMagic).none())
-        return Error{Code::kExists, path + ": holds store " + block.as<Superblock>().store.text() +
-                                        " already; remove it first, or format with overwrite"};
+  if (!options.overwrite)
+    if (auto none = no_store_in(*file, path); !none) return none;
   if (options.zeroed || file->size_bytes() < geometry->bytes)
     if (int error = options.zeroed ? file->allocate_zeroed_sync(geometry->bytes)
                                    : file->allocate_sync(geometry->bytes))

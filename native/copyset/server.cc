@@ -22,6 +22,9 @@ std::string data_path(const std::string& directory) { return directory + "/data"
 
 Outcome StoreServer::format(io::Loop& loop, const std::string& directory,
                             const StoreFormat& format) {
+  // R1: before anything is written. The log comes first then: a store exists once it is complete.
+  if (auto free = chunkstore::ChunkStore::check_free(loop, data_path(directory)); !free)
+    return free;
   wal::FormatOptions wal_options;
   wal_options.store = format.store;
   wal_options.bytes = format.wal_bytes;
