@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from curve_py.config import Address, OptionalAddress, ServiceSettings, SizeBytes, Uuid
 
 _MIB = 1024**2
+_MIB = 1024**2
 _GIB = 1024**3
 
 
