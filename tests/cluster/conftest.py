@@ -1,4 +1,4 @@
-"""A real cluster of separate processes for the tests of this directory; always stopped at the end."""
+"""A real cluster of separate processes for these tests; always stopped at the end."""
 
 from __future__ import annotations
 

@@ -33,9 +33,7 @@ class Writer:
         self.acknowledged: dict[int, int] = {}
         self._attempted: dict[int, int] = {}
         self.count = 0
-        self._threads = [
-            threading.Thread(target=self._run, args=(n,)) for n in range(self.THREADS)
-        ]
+        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(self.THREADS)]
         for thread in self._threads:
             thread.start()
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -19,6 +22,7 @@ from curve_py.errors import (
     NotFoundError,
     ReadOnlyError,
 )
+from curve_py.volume_map import decode
 
 MIB = 1 << 20
 
@@ -144,11 +148,37 @@ def test_shared_attachments_keep_both_halves_of_a_sector(cluster) -> None:  # ty
                 right.write(2048, bytes([100 + round_]) * 2048)
                 expected = bytes([round_]) * 2048 + bytes([100 + round_]) * 2048
                 assert left.read(0, 4096) == right.read(0, 4096) == expected
-            with pytest.raises(CurveError), two.volumes().open(
-                "shared", refuse_when_attached=True
-            ):
+            with pytest.raises(CurveError), two.volumes().open("shared", refuse_when_attached=True):
                 pass
             with two.volumes().open("shared"):
                 wait_for(lambda: left.fenced)
                 with pytest.raises(FencedError):
                     left.read(0, 4096)
+
+
+def test_map_feed_attaches_for_a_native_program(cluster) -> None:  # type: ignore[no-untyped-def]
+    cluster.curve("volume", "create", "fed", "64MiB")
+    command = [sys.executable, "-m", "curve_py.cli.main", "internal", "map-feed", "fed"]
+    feed = subprocess.Popen(
+        [*command, "--cluster", str(cluster.directory), "--shared"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd="/",
+    )
+    assert feed.stdin is not None
+    assert feed.stdout is not None
+    try:
+        first = decode(feed.stdout.read(*struct.unpack("<I", feed.stdout.read(4))))
+        assert first.size_bytes == 64 * MIB
+        cluster.curve("volume", "resize", "fed", "128MiB")
+        second = decode(feed.stdout.read(*struct.unpack("<I", feed.stdout.read(4))))
+        assert second.size_bytes == 128 * MIB
+        assert second.map_version > first.map_version
+        assert len(cluster.curve("volume", "show", "fed")["volume"]["attachments"]) == 1
+        feed.stdin.close()
+        assert feed.wait(60) == 0
+        assert cluster.curve("volume", "show", "fed")["volume"]["attachments"] == []
+    finally:
+        feed.kill()
+        feed.wait()
+        feed.stdout.close()
