@@ -52,6 +52,8 @@ void Workload::fenced(uint64_t now_ns) {
   for (const auto& request : requests_) {
     if (request->busy && request->write) history_.checker.bound_write(request->write, fence_ns_);
   }
+  for (uint64_t write : refused_writes_) history_.checker.bound_write(write, fence_ns_);
+  refused_writes_.clear();
 }
 
 void Workload::tick() {
@@ -205,8 +207,13 @@ void Workload::finished(Request& request) {
       verdict_.fail("I/O does not fail", name_ + ": " + std::string(code_name(code)));
     }
     if (fenced) refused_ = true;
-    if (request.write)
+    // The first copyset's refusal ends everything this client has in flight; where the fence has not
+    // arrived a write may still happen, until the attach that fences is answered (R12).
+    if (request.write && fenced && fence_ns_ > world_.now_ns()) {
+      refused_writes_.push_back(request.write);
+    } else if (request.write) {
       history_.checker.bound_write(request.write, std::min(fence_ns_, world_.now_ns()));
+    }
   }
   if (request.sweep) next_sweep();
 }

@@ -91,6 +91,7 @@ class Workload final : public Process {
   io::Timer timer_;
   size_t inflight_ = 0;
   bool issuing_ = true, fence_expected_ = false, refused_ = false;
+  std::vector<uint64_t> refused_writes_;  // fenced before their attachment's fence was complete
   uint64_t fence_ns_ = kForever;
   std::vector<Window> sweep_;
   std::function<void()> swept_;
