@@ -205,9 +205,12 @@ void HashStore::failed(Code code) {
 }
 
 std::string HashStore::describe_log() const {
-  return "WAL " + std::to_string(wal_->start_position() >> 10) + ".." + std::to_string(wal_->head_position() >> 10) + " of " +
-         std::to_string(wal_->capacity_bytes() >> 10) + " KiB, " + std::to_string(replica_->pending_records()) + " records wait" +
-         (checkpointing_ ? ", checkpoint runs" : "") + ", syncing " + std::to_string(syncing_.size());
+  return "WAL " + std::to_string(wal_->start_position() >> 10) + ".." +
+         std::to_string(wal_->head_position() >> 10) + " of " +
+         std::to_string(wal_->capacity_bytes() >> 10) + " KiB, " +
+         std::to_string(replica_->pending_records()) + " records wait" +
+         (checkpointing_ ? ", checkpoint runs" : "") + ", syncing " +
+         std::to_string(syncing_.size());
 }
 
 // --- checkpoints ---
@@ -320,6 +323,7 @@ void HashStore::sync_offered(replica::ReplicaGroup& group, const StoreId& leader
     return;
   }
   ++cluster_.verdict.counts["syncs"];
+  cluster_.world.trace(cluster_.world.running(), "sync_offered", id, states_[id].applied);
   syncing_[id] = leader;
   auto* record = new replica::Replica::LocalRecord;
   record->group = id;
@@ -330,6 +334,7 @@ void HashStore::sync_offered(replica::ReplicaGroup& group, const StoreId& leader
     auto* store = static_cast<HashStore*>(done->owner);
     if (code != Code::kOk) return;
     if (replica::ReplicaGroup* filled = store->replica_->find(done->group)) {
+      store->cluster_.world.trace(store->cluster_.world.running(), "sync_begun", done->group);
       filled->raft().begin_sync(store->loop_.now_ns());
       store->request_sync(done->group, store->syncing_[done->group]);
     }
@@ -388,6 +393,10 @@ void HashStore::on_sync_reply(const SyncReply& reply, std::span<const std::byte>
           replica_->finish_sync(*replica_->find(reply.group), reply.applied, reply.term, config,
                                 reply.config_index);
           replica_->append_local(record);
+          syncing_.erase(reply.group);
+          finishing_ = 0;
+          cluster_.world.trace(cluster_.world.running(), "sync_finished", reply.group,
+                               reply.applied);
           finish_checkpoint();
         });
       });

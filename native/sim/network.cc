@@ -217,6 +217,8 @@ void Network::pump(Endpoint* end) {
       return;
     }
     if (end->outstanding >= end->window) return;  // acknowledge() goes on
+    // Small pieces would breed smaller ones (the silly window syndrome, RFC 1122 4.2.3.4).
+    if (end->outstanding > 0 && end->window - end->outstanding < end->window / 4) return;
     size_t room = std::min(end->window - end->outstanding,
                            random_.chance(0.3) ? random_.skewed(64u << 10) : 64u << 10);
     io::StreamBackend::Segment segment;

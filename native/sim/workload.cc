@@ -41,6 +41,8 @@ Workload::Workload(World& world, Verdict& verdict, io::Loop& loop, VolumeHistory
 
 Workload::~Workload() {
   client_.reset();  // before the memory of its requests
+  auto& orphans = history_.orphans[epoch_];
+  orphans.insert(orphans.end(), refused_writes_.begin(), refused_writes_.end());
   for (const auto& request : requests_) {
     if (request->busy && request->write) history_.orphans[epoch_].push_back(request->write);
   }
@@ -207,8 +209,8 @@ void Workload::finished(Request& request) {
       verdict_.fail("I/O does not fail", name_ + ": " + std::string(code_name(code)));
     }
     if (fenced) refused_ = true;
-    // The first copyset's refusal ends everything this client has in flight; where the fence has not
-    // arrived a write may still happen, until the attach that fences is answered (R12).
+    // The first copyset's refusal ends everything this client has in flight; where the fence has
+    // not arrived a write may still happen, until the attach that fences is answered (R12).
     if (request.write && fenced && fence_ns_ > world_.now_ns()) {
       refused_writes_.push_back(request.write);
     } else if (request.write) {
