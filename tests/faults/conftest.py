@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from faults_harness import Servers
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """Three metaservers and three chunkservers that run; tests may kill them."""
     made = Servers(tmp_path_factory.mktemp("cluster"))

@@ -96,7 +96,7 @@ class Servers:
 
     def caught_up(self) -> None:
         with self.connect() as cluster:
-            wait_caught_up(cluster.client)
+            wait_caught_up(cluster.client, reports=1)
 
     def metaserver_leader(self) -> str:
         with self.connect() as cluster:

@@ -256,11 +256,14 @@ class Bench:
         self._local.start_missing(self._description)
 
 
-def wait_caught_up(meta: MetaClient) -> None:
-    """Until every copyset has a leader and no replica lags. Raises CurveTimeoutError."""
+def wait_caught_up(meta: MetaClient, reports: int = 3) -> None:
+    """Until every copyset has a leader and no replica lags, so many times in a row.
+
+    Raises CurveTimeoutError. Blocks.
+    """
     deadline = time.monotonic() + _RECOVERY_SECONDS
     good = 0
-    while good < 3:
+    while good < reports:
         copysets = meta.call("ListCopysets", pb.ListCopysetsRequest()).copysets
         whole = bool(copysets) and all(
             c.leader_store_id
@@ -273,7 +276,8 @@ def wait_caught_up(meta: MetaClient) -> None:
         good = good + 1 if whole else 0
         if time.monotonic() > deadline:
             raise CurveTimeoutError("The replicas have not caught up in time.")
-        time.sleep(0.5)
+        if good < reports:
+            time.sleep(0.5)
 
 
 @dataclass(frozen=True, slots=True)
