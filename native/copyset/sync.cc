@@ -78,8 +78,8 @@ void SyncSource::begin(const StoreId& peer, wire::Connection* connection, Copyse
   for (const auto& [id, page] : found) list.push_back(page);
   std::vector<std::byte> rest;
   base::Writer writer(rest);
-  const auto config = raft::encode_config(raft.config());
-  writer.put(raft.config_index());
+  const auto config = raft::encode_config(raft.committed_config());
+  writer.put(raft.committed_config_index());
   writer.put(static_cast<uint32_t>(config.size()));
   writer.raw(config);
   if (!CURVE_MUTANT("sync_without_fences"))
