@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,14 +63,27 @@ class RunningCluster:
         return Cluster.connect(self.directory)
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
-    """Three metaservers and three chunkservers."""
-    running = RunningCluster(tmp_path_factory.mktemp("cluster"))
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RunningCluster]:
+    """Three metaservers and three chunkservers; every test leaves them running."""
+    directory = Path(tempfile.mkdtemp(prefix="curve-test-"))
+    running = RunningCluster(directory)
     try:
         running.up()
         yield running
     finally:
         running.run("down")
-        for pid in running.pids().values():  # only if `down` failed
-            subprocess.run(["kill", "-9", str(pid)], check=False, capture_output=True)
+        for pid in processes_of(directory):  # none, unless `down` failed
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def processes_of(directory: Path) -> list[int]:
+    """Whoever has the directory in its command line."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if os.fsencode(directory) in entry.read_bytes():
+                found.append(int(entry.parent.name))
+    return found
