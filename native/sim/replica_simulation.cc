@@ -128,6 +128,7 @@ RunResult run_replicas(const RunOptions& options) {
     nemesis.stop();
     converge(cluster, options.liveness_ns);
   }
+  world.end();
   RunResult result;
   result.failed = verdict.failed();
   result.failure = verdict.failure();

@@ -79,6 +79,7 @@ RunResult run_spine(const RunOptions& options) {
     nemesis.stop();
     Convergence(world, verdict, stores, director, options.liveness_ns).run();
   }
+  world.end();
   RunResult result;
   result.failed = verdict.failed();
   result.failure = verdict.failure();

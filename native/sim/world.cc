@@ -36,12 +36,16 @@ World::World(uint64_t seed, const WorldOptions& options)
   now_ = kSecond;  // zero means "never" in more than one place
 }
 
-World::~World() {
+void World::end() {
   for (auto& node : nodes_) {
     if (node->loop) node->loop->abandon();
     node->process.reset();
     node->loop.reset();
   }
+}
+
+World::~World() {
+  end();
   if (log_sink_) base::set_log_sink(nullptr, nullptr);
 }
 

@@ -128,6 +128,9 @@ class World {
   void set_drift(Node& node, int64_t ppm);  // of CLOCK_BOOTTIME from now on
   std::unique_ptr<io::Loop> make_loop(Node& node);  // for start(); tests may use it directly
 
+  // Destroys every process, while what they refer to outside the world is still there.
+  void end();
+
   Network& network() { return *network_; }
   Random& random() { return random_; }
   const WorldOptions& options() const { return options_; }
