@@ -156,6 +156,25 @@ void Convergence::settle() {
       "convergence of all replicas", [&] { return quiet(&why); }, [&] { return why; });
 }
 
+// What each replica holds of one sector, for messages.
+std::string Convergence::sector_everywhere(size_t index, const ChunkKey& chunk, uint32_t sector) {
+  std::string out;
+  for (size_t number : stores_.copysets()[index]) {
+    StoreNode* store = stores_.running(number);
+    if (!store) continue;
+    std::string value = "unwritten";
+    store->server().visit_sectors(
+        stores_.copyset_id(index),
+        [&](const ChunkKey& key, uint32_t at, copyset::StoreServer::SectorView view) {
+          if (key == chunk && at == sector && view.written)
+            value = "CRC " + std::to_string(view.crc);
+        });
+    replica::ReplicaGroup* group = store->server().replica().find(stores_.copyset_id(index));
+    out += "\n  store " + std::to_string(number) + ": " + value + "; " + describe(group->raft());
+  }
+  return out;
+}
+
 void Convergence::compare_copyset(size_t index) {
   using Sectors = std::map<std::pair<ChunkKey, uint32_t>, copyset::StoreServer::SectorView>;
   const CopysetId id = stores_.copyset_id(index);
@@ -186,7 +205,8 @@ void Convergence::compare_copyset(size_t index) {
                       "copyset " + std::to_string(index) + " on stores " +
                           std::to_string(reference_store) + " and " + std::to_string(number) +
                           " differs at volume " + std::to_string(at.first.volume) + " chunk " +
-                          std::to_string(at.first.chunk) + " sector " + std::to_string(at.second));
+                          std::to_string(at.first.chunk) + " sector " + std::to_string(at.second) +
+                          sector_everywhere(index, at.first, at.second));
         return;
       }
       ++a;

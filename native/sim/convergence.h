@@ -31,6 +31,7 @@ class Convergence {
   void settle();
   void checkpoint_all();
   void compare_copyset(size_t index);
+  std::string sector_everywhere(size_t index, const ChunkKey& chunk, uint32_t sector);
   void check_space();
   bool quiet(std::string* why);
 
