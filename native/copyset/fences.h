@@ -34,6 +34,10 @@ class Fences {
     return std::binary_search(fence.revoked.begin(), fence.revoked.end(), epoch) ? Code::kFenced
                                                                                  : Code::kOk;
   }
+  bool deleted(VolumeId volume) const {
+    auto it = by_volume_.find(volume);
+    return it != by_volume_.end() && it->second.floor == kEpochInfinity;
+  }
   void raise(VolumeId volume, Epoch floor, Epoch ceiling, std::span<const Epoch> revoked) {
     Fence& fence = by_volume_[volume];
     fence.floor = std::max(fence.floor, floor);

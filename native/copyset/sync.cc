@@ -69,9 +69,13 @@ void SyncSource::begin(const StoreId& peer, wire::Connection* connection, Copyse
   chunkstore::PageId at{copyset.id, {0, 0}, 255};
   while (auto next = server_.store->next_page(copyset.id, at)) {
     at = *next;
+    // A deleted volume's pages are dropped by the next background step; whoever is filled at an
+    // index behind the deletion would keep them.
+    if (copyset.fences.deleted(at.chunk.volume)) continue;
     found[at] = {at.chunk.volume, at.chunk.chunk, at.page, server_.store->page_index(at), 0};
   }
   copyset.overlay.visit_blocks([&](const ChunkKey& chunk, uint32_t block) {
+    if (copyset.fences.deleted(chunk.volume)) return;
     const uint8_t page = static_cast<uint8_t>(block / chunkstore::kBlocksPerPage);
     found[{copyset.id, chunk, page}] = {chunk.volume, chunk.chunk, page, UINT64_MAX, 0};
   });
@@ -144,7 +148,8 @@ void SyncSource::block(const StoreId& peer, Copyset& copyset, const SyncRequestB
   request->written = 0;
   for (uint32_t i = 0; i < kSectorsPerBlock; ++i) {
     const uint32_t sector = body.block * kSectorsPerBlock + i;
-    if (server_.sector_written(copyset, {body.volume, body.chunk}, sector))
+    if (!copyset.fences.deleted(body.volume) &&
+        server_.sector_written(copyset, {body.volume, body.chunk}, sector))
       request->written |= 1u << i;
   }
   server_.read_sectors(request, {body.volume, body.chunk}, body.block * kSectorsPerBlock,
