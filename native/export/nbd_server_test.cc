@@ -30,6 +30,7 @@ class Client {
     };
     connect_.done = [](io::Op* op) {
       auto* c = static_cast<Client*>(op->owner);
+      c->connecting_ = false;
       if (op->result != 0) return;
       c->stream_ = c->connect_.stream;
       c->receive();
@@ -38,6 +39,7 @@ class Client {
     loop_->connect(&connect_, to);
   }
   ~Client() {
+    EXPECT_TRUE(loop_.run_until([&] { return !connecting_; }));
     close();
     EXPECT_TRUE(loop_.run_until([&] { return !receiving_ && !sending_; }));
   }
@@ -170,7 +172,7 @@ class Client {
   io::Stream* stream_ = nullptr;
   Bytes window_, queue_, out_;
   iovec part_{};
-  bool receiving_ = false, sending_ = false;
+  bool connecting_ = true, receiving_ = false, sending_ = false;
 
  public:
   bool held = false;  // does not read
