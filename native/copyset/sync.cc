@@ -188,7 +188,6 @@ struct SyncTarget::Write {
   base::Buffer payload;
   chunkstore::WriteOp op;
   uint16_t clear = 0;
-  std::unique_ptr<Write> self;  // while the operation runs
 };
 
 SyncTarget::SyncTarget(StoreServer::State& server, Copyset& copyset, const StoreId& leader)
@@ -410,7 +409,10 @@ void SyncTarget::write_next() {
     }
     ++writes_;
     write->op.done = [](io::Op* op) {
-      std::unique_ptr<Write> write = std::move(static_cast<Write*>(op->owner)->self);
+      Write* raw_write = static_cast<Write*>(op->owner);
+      std::shared_ptr<void> keep = std::move(raw_write->server->sync_writes[raw_write]);
+      raw_write->server->sync_writes.erase(raw_write);
+      Write* write = raw_write;
       if (op->result < 0 && write->server->failure) write->server->failed(Code::kIo);
       if (write->alive.expired()) return;
       SyncTarget* target = write->target;
@@ -419,7 +421,7 @@ void SyncTarget::write_next() {
       target->pump();
     };
     Write* raw = write.get();
-    raw->self = std::move(write);
+    server_.sync_writes[raw] = std::shared_ptr<Write>(std::move(write));
     server_.store->write(&raw->op);
   }
 }
