@@ -139,6 +139,12 @@ void Replica::recover_group(CopysetId id, Recovering& found, bool all_damaged) {
     base::log(base::LogLevel::kError, "replica_damaged",
               {{"copyset", id},
                {"last_index", last},
+               {"applied", found.blob.applied},
+               {"applied_term", found.blob.applied_term},
+               {"known_commit", std::max(found.blob.commit, found.log->commit)},
+               {"hole", uint64_t{assembled.hole}},
+               {"damaged_before", uint64_t{found.blob.damaged}},
+               {"wal_damaged", uint64_t{all_damaged}},
                {"remedy", std::string("it is filled from its peers")}});
   }
   const Index applied = init.applied;

@@ -222,9 +222,7 @@ void HashStore::begin_checkpoint() {
     write_checkpoint([this](Code written) {
       if (written != Code::kOk) return;
       ++cluster_.verdict.counts["checkpoints"];
-      std::map<CopysetId, Index> applied;
-      for (const auto& [id, state] : states_) applied[id] = state.applied;
-      release(applied);
+      release(checkpoint_applied_);
     });
   });
 }
@@ -237,8 +235,10 @@ void HashStore::write_checkpoint(std::function<void(Code)> done) {
   writer.put(++checkpoint_version_);
   writer.put(cut_position_);
   writer.put(static_cast<uint64_t>(replica_->groups().size()));
+  checkpoint_applied_.clear();
   for (const auto& [id, group] : replica_->groups()) {
     const State& state = states_[id];
+    checkpoint_applied_[id] = state.applied;  // what the slot says, however far it is when written
     replica::GroupBlob blob = replica_->blob(*group, state.applied);
     blob.applied_term = state.term;
     blob.syncing = syncing_.count(id) != 0 && id != finishing_;

@@ -95,6 +95,7 @@ class HashStore final : public Process, public replica::StateMachine, public io:
   std::set<CopysetId> recovered_syncing_;
   io::File checkpoint_;
   uint64_t checkpoint_version_ = 0, cut_position_ = 0;
+  std::map<CopysetId, Index> checkpoint_applied_;  // of the last slot written
   bool checkpointing_ = false;
   base::Buffer slot_;
   iovec slot_iov_{};
