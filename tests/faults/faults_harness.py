@@ -197,7 +197,8 @@ def send_and_drain(address: str, parts: Sequence[bytes], finish: bool = False) -
             for part in parts:
                 client.sendall(part)
             if finish:
-                client.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(OSError):  # the server may have reset it by now
+                    client.shutdown(socket.SHUT_WR)
             while data := client.recv(65536):
                 answer += data
         except (ConnectionError, BrokenPipeError):
