@@ -9,15 +9,11 @@
 #include "native/base/mutant.h"
 #include "native/copyset/background.h"
 #include "native/copyset/server_state.h"
+#include "native/wire/codec.h"
 
 namespace curve::copyset {
 
 namespace {
-
-template <class T>
-std::span<const std::byte> bytes_of(const T& value) {
-  return {reinterpret_cast<const std::byte*>(&value), sizeof(T)};
-}
 
 uint32_t first_sector(const wire::RequestBody& body) { return body.offset_bytes / kSectorBytes; }
 uint32_t sector_count(const wire::RequestBody& body) {
@@ -187,14 +183,14 @@ void StoreServer::State::answer(Request* request, Code code) {
     const bool data = code == Code::kOk && request->type == wire::FrameType::kRead;
     const bool bits = code == Code::kOk && request->type == wire::FrameType::kBlockStatus;
     if (data) {
-      session->connection->send(wire::FrameType::kReply, request->tag, bytes_of(reply),
+      session->connection->send(wire::FrameType::kReply, request->tag, wire::body_bytes(reply),
                                 std::as_bytes(std::span(request->crcs)), request->buffer, 0,
                                 request->body.bytes);
     } else if (bits) {
-      session->connection->send(wire::FrameType::kReply, request->tag, bytes_of(reply),
+      session->connection->send(wire::FrameType::kReply, request->tag, wire::body_bytes(reply),
                                 request->buffer.bytes());
     } else {
-      session->connection->send(wire::FrameType::kReply, request->tag, bytes_of(reply));
+      session->connection->send(wire::FrameType::kReply, request->tag, wire::body_bytes(reply));
     }
     session->inflight_bytes -= request->body.bytes;
     if (session->paused && session->inflight_bytes < options.session_bytes_max / 2) {
@@ -251,7 +247,7 @@ void StoreServer::State::propose_range(Request* request) {
     return answer(request, Code::kNoSpace);
   }
   replica::EntryRef entry = replica->take_entry();
-  const auto head = bytes_of(command);
+  const auto head = wire::body_bytes(command);
   entry->head.assign(head.begin(), head.end());
   if (write) {
     entry->sector_crcs = request->crcs;

@@ -8,6 +8,7 @@
 #include "native/base/log.h"
 #include "native/base/mutant.h"
 #include "native/copyset/background.h"
+#include "native/wire/codec.h"
 
 namespace curve::copyset {
 
@@ -16,11 +17,6 @@ namespace {
 constexpr uint32_t kPagesPerReply = 1024;
 constexpr uint64_t kPollNs = 20'000'000;
 constexpr uint64_t kRetryNs = 200'000'000;
-
-template <class T>
-std::span<const std::byte> bytes_of(const T& value) {
-  return {reinterpret_cast<const std::byte*>(&value), sizeof(T)};
-}
 
 }  // namespace
 
@@ -39,7 +35,7 @@ void SyncSource::request(const StoreId& peer, wire::Connection* connection, wire
     reply.kind = body.kind;
     reply.code = static_cast<uint16_t>(Code::kNoCopyset);
     reply.copyset = body.copyset;
-    return connection->send(wire::FrameType::kSyncReply, frame.tag, bytes_of(reply));
+    return connection->send(wire::FrameType::kSyncReply, frame.tag, wire::body_bytes(reply));
   }
   switch (static_cast<SyncKind>(body.kind)) {
     case SyncKind::kBegin:
@@ -59,7 +55,7 @@ void SyncSource::begin(const StoreId& peer, wire::Connection* connection, Copyse
   raft::Group& raft = copyset.group->raft();
   if (!copyset.group->is_leader() || !raft.lease_valid(server_.loop.now_ns())) {
     reply.code = static_cast<uint16_t>(Code::kNotLeader);
-    return connection->send(wire::FrameType::kSyncReply, tag, bytes_of(reply));
+    return connection->send(wire::FrameType::kSyncReply, tag, wire::body_bytes(reply));
   }
   reply.index = copyset.applied;
   reply.term = raft.term_at(copyset.applied);
@@ -96,7 +92,7 @@ void SyncSource::begin(const StoreId& peer, wire::Connection* connection, Copyse
   std::memset(payload.data(), 0, payload.size());
   std::memcpy(payload.data(), rest.data(), rest.size());
   reply.count = static_cast<uint32_t>(rest.size());
-  connection->send(wire::FrameType::kSyncReply, tag, bytes_of(reply), {}, payload, 0,
+  connection->send(wire::FrameType::kSyncReply, tag, wire::body_bytes(reply), {}, payload, 0,
                    static_cast<uint32_t>(payload.size()));
 }
 
@@ -124,7 +120,7 @@ void SyncSource::pages(const StoreId& peer, wire::Connection* connection, Copyse
   reply.copyset = copyset.id;
   reply.count = count;
   connection->send(
-      wire::FrameType::kSyncReply, tag, bytes_of(reply),
+      wire::FrameType::kSyncReply, tag, wire::body_bytes(reply),
       {reinterpret_cast<const std::byte*>(list.data() + from), count * sizeof(SyncPage)});
 }
 
@@ -169,7 +165,7 @@ void SyncSource::block_read(Request* request) {
     reply.block = static_cast<uint16_t>(request->body.offset_bytes / kBlockBytes);
     reply.written = request->written;
     reply.count = kSectorsPerBlock;
-    connection->send(wire::FrameType::kSyncReply, request->tag, bytes_of(reply),
+    connection->send(wire::FrameType::kSyncReply, request->tag, wire::body_bytes(reply),
                      std::as_bytes(std::span(request->crcs)), request->buffer, 0, kBlockBytes);
   }
   server_.release(request);
@@ -247,7 +243,7 @@ void SyncTarget::send(SyncKind kind, uint64_t tag, const ChunkKey& chunk, uint32
   body.volume = chunk.volume;
   body.chunk = chunk.chunk;
   body.block = block;
-  connection->send(wire::FrameType::kSyncRequest, tag, bytes_of(body));
+  connection->send(wire::FrameType::kSyncRequest, tag, wire::body_bytes(body));
 }
 
 void SyncTarget::reply(wire::Frame& frame) {

@@ -8,17 +8,9 @@
 #include "native/base/crc32c.h"
 #include "native/base/log.h"
 #include "native/replica/internal.h"
+#include "native/wire/codec.h"
 
 namespace curve::replica {
-
-namespace {
-
-template <class T>
-std::span<const std::byte> bytes_of(const T& value) {
-  return {reinterpret_cast<const std::byte*>(&value), sizeof(T)};
-}
-
-}  // namespace
 
 Replica::Link& Replica::link(const StoreId& store) {
   auto& slot = links_[store];
@@ -303,7 +295,7 @@ void Replica::send_entry(wire::Connection* connection, const raft::Message& mess
   body.previous_index = previous;
   body.previous_term = previous_term;
   body.commit = message.commit;
-  if (!entry) return connection->send(wire::FrameType::kPeerAppend, 0, bytes_of(body));
+  if (!entry) return connection->send(wire::FrameType::kPeerAppend, 0, wire::body_bytes(body));
   body.index = entry->index;
   body.entry_term = entry->term;
   body.entry_type = static_cast<uint8_t>(entry->type);
