@@ -124,8 +124,8 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   std::unique_ptr<Background> background;
   std::unique_ptr<SyncSource> sync_source;
   std::map<void*, std::shared_ptr<void>> sync_writes;  // in flight; may outlive their SyncTarget
-  std::map<StoreId, Session*> sessions;     // by client
-  std::set<wire::Connection*> connections;  // all accepted ones
+  std::map<StoreId, Session*> sessions;                // by client
+  std::set<wire::Connection*> connections;             // all accepted ones
   uint32_t unauthenticated = 0;
   std::vector<Copyset*> parked_copysets;
   std::vector<std::unique_ptr<Request>> all_requests;
