@@ -150,3 +150,109 @@ class VolumeSpace(_message.Message):
     store_id: bytes
     allocated_bytes: int
     def __init__(self, store_id: _Optional[bytes] = ..., allocated_bytes: _Optional[int] = ...) -> None: ...
+
+class JoinCopysetsRequest(_message.Message):
+    __slots__ = ("header", "store_id", "copyset_ids")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    COPYSET_IDS_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    store_id: bytes
+    copyset_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., copyset_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class JoinCopysetsResponse(_message.Message):
+    __slots__ = ("copyset_ids",)
+    COPYSET_IDS_FIELD_NUMBER: _ClassVar[int]
+    copyset_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, copyset_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ChangeMembersRequest(_message.Message):
+    __slots__ = ("header", "store_id", "copyset_id", "add_learner", "promote", "remove", "prefer", "voters_min")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    COPYSET_ID_FIELD_NUMBER: _ClassVar[int]
+    ADD_LEARNER_FIELD_NUMBER: _ClassVar[int]
+    PROMOTE_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    PREFER_FIELD_NUMBER: _ClassVar[int]
+    VOTERS_MIN_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    store_id: bytes
+    copyset_id: int
+    add_learner: bytes
+    promote: bytes
+    remove: bytes
+    prefer: bytes
+    voters_min: int
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., copyset_id: _Optional[int] = ..., add_learner: _Optional[bytes] = ..., promote: _Optional[bytes] = ..., remove: _Optional[bytes] = ..., prefer: _Optional[bytes] = ..., voters_min: _Optional[int] = ...) -> None: ...
+
+class ChangeMembersResponse(_message.Message):
+    __slots__ = ("applied", "leader_store_id", "busy", "config_index", "voters", "learners")
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    LEADER_STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    BUSY_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_INDEX_FIELD_NUMBER: _ClassVar[int]
+    VOTERS_FIELD_NUMBER: _ClassVar[int]
+    LEARNERS_FIELD_NUMBER: _ClassVar[int]
+    applied: bool
+    leader_store_id: bytes
+    busy: str
+    config_index: int
+    voters: _containers.RepeatedScalarFieldContainer[bytes]
+    learners: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, applied: _Optional[bool] = ..., leader_store_id: _Optional[bytes] = ..., busy: _Optional[str] = ..., config_index: _Optional[int] = ..., voters: _Optional[_Iterable[bytes]] = ..., learners: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class RemoveReplicaRequest(_message.Message):
+    __slots__ = ("header", "store_id", "copyset_id", "config_index")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    COPYSET_ID_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_INDEX_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    store_id: bytes
+    copyset_id: int
+    config_index: int
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., copyset_id: _Optional[int] = ..., config_index: _Optional[int] = ...) -> None: ...
+
+class RemoveReplicaResponse(_message.Message):
+    __slots__ = ("removed",)
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    removed: bool
+    def __init__(self, removed: _Optional[bool] = ...) -> None: ...
+
+class TransferLeaderRequest(_message.Message):
+    __slots__ = ("header", "store_id", "copyset_id", "to_store_id")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    COPYSET_ID_FIELD_NUMBER: _ClassVar[int]
+    TO_STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    store_id: bytes
+    copyset_id: int
+    to_store_id: bytes
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., copyset_id: _Optional[int] = ..., to_store_id: _Optional[bytes] = ...) -> None: ...
+
+class TransferLeaderResponse(_message.Message):
+    __slots__ = ("started", "leader_store_id")
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    LEADER_STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    started: bool
+    leader_store_id: bytes
+    def __init__(self, started: _Optional[bool] = ..., leader_store_id: _Optional[bytes] = ...) -> None: ...
+
+class SetLimitsRequest(_message.Message):
+    __slots__ = ("header", "store_id", "sync_bytes_per_second", "syncs_at_once")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    SYNC_BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    SYNCS_AT_ONCE_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    store_id: bytes
+    sync_bytes_per_second: int
+    syncs_at_once: int
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., sync_bytes_per_second: _Optional[int] = ..., syncs_at_once: _Optional[int] = ...) -> None: ...
+
+class SetLimitsResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -59,6 +59,31 @@ class ChunkserverAdminStub:
                 request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.GetStoreStatusRequest.SerializeToString,
                 response_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.StoreStatus.FromString,
                 _registered_method=True)
+        self.JoinCopysets = channel.unary_unary(
+                '/curve.v1.ChunkserverAdmin/JoinCopysets',
+                request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.JoinCopysetsRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.JoinCopysetsResponse.FromString,
+                _registered_method=True)
+        self.ChangeMembers = channel.unary_unary(
+                '/curve.v1.ChunkserverAdmin/ChangeMembers',
+                request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.ChangeMembersRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.ChangeMembersResponse.FromString,
+                _registered_method=True)
+        self.RemoveReplica = channel.unary_unary(
+                '/curve.v1.ChunkserverAdmin/RemoveReplica',
+                request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.RemoveReplicaRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.RemoveReplicaResponse.FromString,
+                _registered_method=True)
+        self.TransferLeader = channel.unary_unary(
+                '/curve.v1.ChunkserverAdmin/TransferLeader',
+                request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.TransferLeaderRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.TransferLeaderResponse.FromString,
+                _registered_method=True)
+        self.SetLimits = channel.unary_unary(
+                '/curve.v1.ChunkserverAdmin/SetLimits',
+                request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.SetLimitsRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.SetLimitsResponse.FromString,
+                _registered_method=True)
         self.GetVolumeSpace = channel.unary_unary(
                 '/curve.v1.ChunkserverAdmin/GetVolumeSpace',
                 request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.GetVolumeSpaceRequest.SerializeToString,
@@ -103,6 +128,41 @@ class ChunkserverAdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def JoinCopysets(self, request, context):
+        """R1: gives this store a replica of each of these copysets that has no configuration and no vote; it becomes a member
+        when its leader adds it as a learner. Answered once durable.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeMembers(self, request, context):
+        """One change of a copyset's members, or of its preferred leader, by its leader. Answered once committed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveReplica(self, request, context):
+        """Takes a replica off a store that is no member any more: its space comes back, its promises (term, vote) stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TransferLeader(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLimits(self, request, context):
+        """Limits of what this store does in the background.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetVolumeSpace(self, request, context):
         """Space that a volume takes on this store.
         """
@@ -137,6 +197,31 @@ def add_ChunkserverAdminServicer_to_server(servicer, server):
                     servicer.GetStoreStatus,
                     request_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.GetStoreStatusRequest.FromString,
                     response_serializer=curve__py_dot_proto_dot_chunkserver__pb2.StoreStatus.SerializeToString,
+            ),
+            'JoinCopysets': grpc.unary_unary_rpc_method_handler(
+                    servicer.JoinCopysets,
+                    request_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.JoinCopysetsRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_chunkserver__pb2.JoinCopysetsResponse.SerializeToString,
+            ),
+            'ChangeMembers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeMembers,
+                    request_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.ChangeMembersRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_chunkserver__pb2.ChangeMembersResponse.SerializeToString,
+            ),
+            'RemoveReplica': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveReplica,
+                    request_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.RemoveReplicaRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_chunkserver__pb2.RemoveReplicaResponse.SerializeToString,
+            ),
+            'TransferLeader': grpc.unary_unary_rpc_method_handler(
+                    servicer.TransferLeader,
+                    request_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.TransferLeaderRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_chunkserver__pb2.TransferLeaderResponse.SerializeToString,
+            ),
+            'SetLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLimits,
+                    request_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.SetLimitsRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_chunkserver__pb2.SetLimitsResponse.SerializeToString,
             ),
             'GetVolumeSpace': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVolumeSpace,
@@ -279,6 +364,141 @@ class ChunkserverAdmin:
             '/curve.v1.ChunkserverAdmin/GetStoreStatus',
             curve__py_dot_proto_dot_chunkserver__pb2.GetStoreStatusRequest.SerializeToString,
             curve__py_dot_proto_dot_chunkserver__pb2.StoreStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def JoinCopysets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.ChunkserverAdmin/JoinCopysets',
+            curve__py_dot_proto_dot_chunkserver__pb2.JoinCopysetsRequest.SerializeToString,
+            curve__py_dot_proto_dot_chunkserver__pb2.JoinCopysetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.ChunkserverAdmin/ChangeMembers',
+            curve__py_dot_proto_dot_chunkserver__pb2.ChangeMembersRequest.SerializeToString,
+            curve__py_dot_proto_dot_chunkserver__pb2.ChangeMembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveReplica(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.ChunkserverAdmin/RemoveReplica',
+            curve__py_dot_proto_dot_chunkserver__pb2.RemoveReplicaRequest.SerializeToString,
+            curve__py_dot_proto_dot_chunkserver__pb2.RemoveReplicaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TransferLeader(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.ChunkserverAdmin/TransferLeader',
+            curve__py_dot_proto_dot_chunkserver__pb2.TransferLeaderRequest.SerializeToString,
+            curve__py_dot_proto_dot_chunkserver__pb2.TransferLeaderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.ChunkserverAdmin/SetLimits',
+            curve__py_dot_proto_dot_chunkserver__pb2.SetLimitsRequest.SerializeToString,
+            curve__py_dot_proto_dot_chunkserver__pb2.SetLimitsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -32,6 +32,12 @@ class ReplicaRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REPLICA_ROLE_LEADER: _ClassVar[ReplicaRole]
     REPLICA_ROLE_LEARNER: _ClassVar[ReplicaRole]
     REPLICA_ROLE_SYNCING: _ClassVar[ReplicaRole]
+
+class MemberRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MEMBER_ROLE_UNSPECIFIED: _ClassVar[MemberRole]
+    MEMBER_ROLE_VOTER: _ClassVar[MemberRole]
+    MEMBER_ROLE_LEARNER: _ClassVar[MemberRole]
 ERROR_CODE_UNSPECIFIED: ErrorCode
 ERROR_CODE_NOT_LEADER: ErrorCode
 ERROR_CODE_UNAVAILABLE: ErrorCode
@@ -52,6 +58,9 @@ REPLICA_ROLE_CANDIDATE: ReplicaRole
 REPLICA_ROLE_LEADER: ReplicaRole
 REPLICA_ROLE_LEARNER: ReplicaRole
 REPLICA_ROLE_SYNCING: ReplicaRole
+MEMBER_ROLE_UNSPECIFIED: MemberRole
+MEMBER_ROLE_VOTER: MemberRole
+MEMBER_ROLE_LEARNER: MemberRole
 
 class ErrorDetail(_message.Message):
     __slots__ = ("code", "message", "remedy", "leader_address", "retry_after_ms")
@@ -92,15 +101,21 @@ class StoreUsage(_message.Message):
     def __init__(self, capacity_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., wal_capacity_bytes: _Optional[int] = ..., wal_used_bytes: _Optional[int] = ...) -> None: ...
 
 class PeerLag(_message.Message):
-    __slots__ = ("store_id", "lag_entries")
+    __slots__ = ("store_id", "lag_entries", "role", "active", "syncing")
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
     LAG_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    SYNCING_FIELD_NUMBER: _ClassVar[int]
     store_id: bytes
     lag_entries: int
-    def __init__(self, store_id: _Optional[bytes] = ..., lag_entries: _Optional[int] = ...) -> None: ...
+    role: MemberRole
+    active: bool
+    syncing: bool
+    def __init__(self, store_id: _Optional[bytes] = ..., lag_entries: _Optional[int] = ..., role: _Optional[_Union[MemberRole, str]] = ..., active: _Optional[bool] = ..., syncing: _Optional[bool] = ...) -> None: ...
 
 class ReplicaReport(_message.Message):
-    __slots__ = ("copyset_id", "role", "term", "leader_store_id", "commit_index", "applied_index", "last_index", "peers")
+    __slots__ = ("copyset_id", "role", "term", "leader_store_id", "commit_index", "applied_index", "last_index", "peers", "config_index", "config_committed", "damaged", "used_bytes", "sync_bytes_done", "sync_bytes_total")
     COPYSET_ID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +124,12 @@ class ReplicaReport(_message.Message):
     APPLIED_INDEX_FIELD_NUMBER: _ClassVar[int]
     LAST_INDEX_FIELD_NUMBER: _ClassVar[int]
     PEERS_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_INDEX_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_COMMITTED_FIELD_NUMBER: _ClassVar[int]
+    DAMAGED_FIELD_NUMBER: _ClassVar[int]
+    USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SYNC_BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
+    SYNC_BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     copyset_id: int
     role: ReplicaRole
     term: int
@@ -117,14 +138,22 @@ class ReplicaReport(_message.Message):
     applied_index: int
     last_index: int
     peers: _containers.RepeatedCompositeFieldContainer[PeerLag]
-    def __init__(self, copyset_id: _Optional[int] = ..., role: _Optional[_Union[ReplicaRole, str]] = ..., term: _Optional[int] = ..., leader_store_id: _Optional[bytes] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_index: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerLag, _Mapping]]] = ...) -> None: ...
+    config_index: int
+    config_committed: bool
+    damaged: bool
+    used_bytes: int
+    sync_bytes_done: int
+    sync_bytes_total: int
+    def __init__(self, copyset_id: _Optional[int] = ..., role: _Optional[_Union[ReplicaRole, str]] = ..., term: _Optional[int] = ..., leader_store_id: _Optional[bytes] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_index: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerLag, _Mapping]]] = ..., config_index: _Optional[int] = ..., config_committed: _Optional[bool] = ..., damaged: _Optional[bool] = ..., used_bytes: _Optional[int] = ..., sync_bytes_done: _Optional[int] = ..., sync_bytes_total: _Optional[int] = ...) -> None: ...
 
 class StoreReport(_message.Message):
-    __slots__ = ("usage", "replicas", "status_json")
+    __slots__ = ("usage", "replicas", "status_json", "failure")
     USAGE_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     STATUS_JSON_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
     usage: StoreUsage
     replicas: _containers.RepeatedCompositeFieldContainer[ReplicaReport]
     status_json: str
-    def __init__(self, usage: _Optional[_Union[StoreUsage, _Mapping]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaReport, _Mapping]]] = ..., status_json: _Optional[str] = ...) -> None: ...
+    failure: str
+    def __init__(self, usage: _Optional[_Union[StoreUsage, _Mapping]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaReport, _Mapping]]] = ..., status_json: _Optional[str] = ..., failure: _Optional[str] = ...) -> None: ...
