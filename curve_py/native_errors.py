@@ -34,6 +34,7 @@ _SENTENCES: dict[int, str] = {
     4: "The volume is not known to its chunkservers; it may have been deleted.",
     5: "The chunkservers are full; delete data or add chunkservers.",
     6: "The request is outside the volume or not aligned to 512 bytes.",
+    7: "Data was damaged on its way to the chunkservers, by this machine's memory or network.",
     10: "The volume is closed.",
     20: "The volume is open for reading only.",
 }

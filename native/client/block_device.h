@@ -1,7 +1,8 @@
 // What an export serves: one open volume as a linear device. Exports know this and nothing of
 // copysets. One loop thread. Sizes and offsets in bytes, multiples of 512. Requests are
 // caller-owned and stay in place until `done`. I/O waits through faults and does not fail, except:
-// kFenced, kNoSpace, kInvalid (out of bounds), kReadOnly, kShuttingDown.
+// kFenced, kNoSpace, kInvalid (out of bounds), kReadOnly, kShuttingDown, and kBadChecksum for a
+// write whose data was damaged in memory, or again and again on its way.
 #pragma once
 
 #include <sys/uio.h>

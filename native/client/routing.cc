@@ -16,6 +16,7 @@ constexpr uint64_t kWatchNs = 50'000'000;
 constexpr uint64_t kUrgentNs = 2'000'000'000;  // a search that old becomes less eager
 constexpr uint64_t kUrgentBackoffMaxNs = 40'000'000;
 constexpr uint32_t kRedirectsMax = 3;  // hints that are followed without a pause
+constexpr uint32_t kDamagedMax = 3;    // times that a write may arrive damaged
 
 uint64_t tag_of(const Piece& piece) {
   return static_cast<uint64_t>(piece.generation) << 24 | piece.slot;
@@ -258,6 +259,11 @@ void VolumeClientState::on_refusal(Piece* piece, Link* link, const wire::ReplyBo
       piece->unlink();
       piece->link = nullptr;
       return finish_piece(piece, code);
+    case Code::kBadChecksum:
+      if (!give_up_damaged(piece)) break;
+      piece->unlink();
+      piece->link = nullptr;
+      return finish_piece(piece, code);
     default:
       break;
   }
@@ -281,9 +287,23 @@ void VolumeClientState::on_refusal(Piece* piece, Link* link, const wire::ReplyBo
     if (copyset->leader) return dispatch_waiting(copyset);
     return search(copyset);
   }
-  // kBusy, kNoVolume, kIo, kCorrupt, kBadChecksum and what a later version may say: the same again,
-  // a little later.
+  // kBusy, kNoVolume, kIo, kCorrupt, kBadChecksum (a few times) and what a later version may say:
+  // the same again, a little later.
   back_off(copyset);
+}
+
+// A write was refused because its data does not match its checksums. Damage on the way goes with a
+// repetition; damage in this memory, or on every way, does not, and must not be waited for.
+bool VolumeClientState::give_up_damaged(Piece* piece) {
+  const bool ours = !intact(*piece);
+  if (++piece->damaged < kDamagedMax && !ours) return false;
+  base::log(base::LogLevel::kError, "client_write_damaged",
+            {{"volume", map.volume},
+             {"chunk", uint64_t{piece->chunk}},
+             {"offset", uint64_t{piece->offset_bytes}},
+             {"where", ours ? "the data changed in the memory of this process"
+                            : "the data is sound here and arrives damaged"}});
+  return true;
 }
 
 void VolumeClientState::on_probe_reply(Link* link, uint32_t index, const wire::ReplyBody& reply) {

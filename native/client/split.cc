@@ -94,7 +94,7 @@ bool VolumeClientState::make_piece(IoRequest* request, Piece* piece) {
   piece->crop_bytes = 0;
   piece->request_at = request_at;
   piece->crc_count = 0;
-  piece->redirects = 0;
+  piece->redirects = piece->damaged = 0;
   piece->sent_term = 0;
   if (piece->type == wire::FrameType::kRead) {
     piece->crop_bytes = range.offset_bytes % kSectorBytes;
@@ -128,6 +128,20 @@ void VolumeClientState::fill_payload(IoRequest* request, Piece* piece) {
     *crcs++ = base::crc32c(piece->payload.bytes().subspan(piece->payload_at + at, n));
     at += n;
   }
+}
+
+bool VolumeClientState::intact(const Piece& piece) const {
+  const uint32_t* crcs =
+      piece.crcs ? reinterpret_cast<const uint32_t*>(piece.crcs.data()) : piece.crcs_inline.data();
+  uint32_t at = 0;
+  for (uint32_t i = 0; i < piece.crc_count; ++i) {
+    const uint32_t to_sector_end = kSectorBytes - (piece.offset_bytes + at) % kSectorBytes;
+    const uint32_t n = std::min(to_sector_end, piece.bytes - at);
+    if (base::crc32c(piece.payload.bytes().subspan(piece.payload_at + at, n)) != crcs[i])
+      return false;
+    at += n;
+  }
+  return true;
 }
 
 void VolumeClientState::fill_zeros(Piece* piece) {

@@ -52,6 +52,7 @@ struct Piece : base::ListHook {  // in a link's inflight list, in a copyset's wa
   Term sent_term = 0;
   uint64_t sent_ns = 0;
   uint32_t redirects = 0;
+  uint32_t damaged = 0;  // refusals because its data arrived damaged
   uint32_t crc_count = 0;
   std::array<uint32_t, kCrcsInline> crcs_inline;
   base::Buffer crcs;  // when they do not fit there
@@ -135,6 +136,7 @@ struct VolumeClientState {
                   Piece* piece);  // false: nothing is to be done for these bytes
   void fill_payload(IoRequest* request, Piece* piece);
   void fill_zeros(Piece* piece);
+  bool intact(const Piece& piece) const;  // the data still is what the checksums were computed of
 
   // routing (routing.cc)
   void adopt_stores();
@@ -151,6 +153,7 @@ struct VolumeClientState {
   void learn(Copyset* copyset, Link* link, Term term);
   void on_reply(Link* link, wire::Frame& frame);
   void on_refusal(Piece* piece, Link* link, const wire::ReplyBody& reply);
+  bool give_up_damaged(Piece* piece);
   void on_probe_reply(Link* link, uint32_t copyset, const wire::ReplyBody& reply);
   Link* replica_of(Copyset* copyset, const StoreId& store) const;
   void look_for_silence();

@@ -187,6 +187,40 @@ TEST_F(VolumeClientTest, PooledBuffersAreWrittenWithoutACopy) {
   EXPECT_TRUE(holds(offset + (2 << 20), 5120, 3));
 }
 
+// Every byte has its place: from caller's memory and from pooled buffers, with a boundary of chunks
+// inside a buffer and inside a sector's neighbourhood.
+TEST_F(VolumeClientTest, BufferedWritesAcrossAChunkBoundary) {
+  open();
+  std::mt19937 random(3);
+  for (const uint64_t before :
+       {512u, 4096u, 65536u + 1536u, (1u << 20) - 512u, (1u << 20) + 512u}) {
+    const uint64_t bytes = before + 70'656, offset = kChunkBytes - before;
+    Bytes data(bytes);
+    for (std::byte& b : data) b = static_cast<std::byte>(random());
+    for (const bool pooled : {true, false}) {
+      std::vector<base::Buffer> buffers;
+      std::vector<iovec> parts;
+      for (uint64_t at = 0; at < bytes; at += kIoBytesMax) {
+        const uint64_t n = std::min<uint64_t>(kIoBytesMax, bytes - at);
+        buffers.push_back(pool.take(n));
+        std::memcpy(buffers.back().data(), data.data() + at, n);
+        parts.push_back({data.data() + at, n});
+      }
+      Io io;
+      io.type = IoType::kWrite;
+      io.offset_bytes = offset;
+      io.bytes = bytes;
+      pooled ? void(io.buffers = buffers) : void(io.iov = parts);
+      client->submit(&io);
+      ASSERT_EQ(wait(io), Code::kOk);
+      Io& read = start(IoType::kRead, offset, bytes);
+      ASSERT_EQ(wait(read), Code::kOk);
+      EXPECT_TRUE(read.memory == data) << before << (pooled ? " pooled" : "");
+      ASSERT_EQ(run(IoType::kWrite, offset, bytes, 0), Code::kOk);
+    }
+  }
+}
+
 TEST_F(VolumeClientTest, DiscardLeavesTheEdges) {
   open();
   ASSERT_EQ(run(IoType::kWrite, 0, 65536, 9), Code::kOk);
@@ -377,8 +411,8 @@ TEST_F(VolumeClientTest, RefusalsAreRepeatedOrPassedUp) {
   open();
   ASSERT_EQ(run(IoType::kWrite, 0, 4096, 1), Code::kOk);
   for (Code code :
-       {Code::kBusy, Code::kNoVolume, Code::kIo, Code::kCorrupt, Code::kBadChecksum, Code::kDropped,
-        Code::kNoCopyset, Code::kShuttingDown, Code::kNotLeader, static_cast<Code>(999)}) {
+       {Code::kBusy, Code::kNoVolume, Code::kIo, Code::kCorrupt, Code::kDropped, Code::kNoCopyset,
+        Code::kShuttingDown, Code::kNotLeader, static_cast<Code>(999)}) {
     int refusals = 6;
     for (auto& s : stores) {
       s->decide = [&](const FakeStore::Request& r) {
@@ -399,6 +433,53 @@ TEST_F(VolumeClientTest, RefusalsAreRepeatedOrPassedUp) {
     EXPECT_EQ(run(IoType::kWrite, 0, 4096, 1), code);
     EXPECT_EQ(run(IoType::kRead, 0, 4096), Code::kOk);
   }
+}
+
+TEST_F(VolumeClientTest, AWriteThatArrivesDamagedIsRepeatedAFewTimesOnly) {
+  open();
+  ASSERT_EQ(run(IoType::kWrite, 0, 4096, 1), Code::kOk);
+  int left = 0, seen = 0;
+  for (auto& s : stores) {
+    s->decide = [&](const FakeStore::Request& r) {
+      if (r.type != wire::FrameType::kWrite) return FakeStore::Decision{};
+      ++seen;
+      return FakeStore::Decision{Answer::kNormal, left-- > 0 ? Code::kBadChecksum : Code::kOk};
+    };
+  }
+  left = 2;  // on its way, twice
+  EXPECT_EQ(run(IoType::kWrite, 512, 8192, 2), Code::kOk);
+  EXPECT_TRUE(holds(512, 8192, 2));
+  left = 1000;  // on every way
+  seen = 0;
+  EXPECT_EQ(run(IoType::kWrite, 512, 100 * 1024, 3), Code::kBadChecksum);
+  EXPECT_EQ(seen, 3);
+  EXPECT_TRUE(holds(512, 8192, 2));
+  left = 0;
+  EXPECT_EQ(run(IoType::kWrite, 0, 4096, 4), Code::kOk);  // and the client goes on
+}
+
+TEST_F(VolumeClientTest, DataThatChangedInMemoryIsNotSentAgain) {
+  open();
+  ASSERT_EQ(run(IoType::kWrite, 0, 4096, 1), Code::kOk);
+  std::vector<base::Buffer> buffers{pool.take(200 * 1024)};
+  std::memset(buffers[0].data(), 5, buffers[0].size());
+  int seen = 0;
+  for (auto& s : stores) {
+    s->decide = [&](const FakeStore::Request& r) {
+      if (r.type != wire::FrameType::kWrite) return FakeStore::Decision{};
+      ++seen;
+      buffers[0].data()[150'000] ^= std::byte{1};
+      return FakeStore::Decision{Answer::kNormal, Code::kBadChecksum};
+    };
+  }
+  Io io;
+  io.type = IoType::kWrite;
+  io.offset_bytes = 1536;
+  io.bytes = buffers[0].size();
+  io.buffers = buffers;
+  client->submit(&io);
+  EXPECT_EQ(wait(io), Code::kBadChecksum);
+  EXPECT_EQ(seen, 1);
 }
 
 TEST_F(VolumeClientTest, FencedIsForEver) {  // R12
