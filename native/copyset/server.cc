@@ -266,6 +266,7 @@ void StoreServer::start() {
 
 void StoreServer::State::turn() {
   if (!parked_copysets.empty()) unpark();
+  if (!waiting_copysets.empty()) wake_waiting();
 }
 
 void StoreServer::stop(std::function<void()> stopped) {
@@ -275,6 +276,7 @@ void StoreServer::stop(std::function<void()> stopped) {
   if (state.listening) state.loop.close_listener(&state);
   state.listening = false;
   state.unpark();
+  state.wake_waiting();
   state.background->stop();
   for (wire::Connection* connection :
        std::vector<wire::Connection*>(state.connections.begin(), state.connections.end())) {

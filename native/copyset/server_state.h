@@ -56,6 +56,8 @@ struct Copyset {
   // R14: chunks with a merge under way; further writes to them wait, in order.
   std::unordered_map<ChunkKey, std::deque<Request*>> merging;
   std::vector<Request*> parked;  // reads that wait for the lease (R9)
+  std::deque<Request*> waiting;  // writes that wait for room in the log, in order (waiting.cc)
+  Request* woken = nullptr;      // the first of those, while it tries again
   Index applied = 0;
   std::unique_ptr<SyncTarget> sync;  // being filled (R10)
 
@@ -99,7 +101,9 @@ struct Request : base::ListHook, Proposal {
   Term term = 0;  // the leadership it was accepted in
   Code code = Code::kOk;
   bool parked = false;
-  bool merging = false;  // R14: holds the chunk's lock
+  bool waiting = false;   // for room in the log
+  bool verified = false;  // its payload matches its checksums
+  bool merging = false;   // R14: holds the chunk's lock
   bool proposed = false;
   std::array<bool, 2> merge_need{};  // first and last sector must be read before
   base::Buffer merge_buffer;         // their old content, one sector each
@@ -128,6 +132,8 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   std::set<wire::Connection*> connections;             // all accepted ones
   uint32_t unauthenticated = 0;
   std::vector<Copyset*> parked_copysets;
+  std::vector<Copyset*> waiting_copysets;  // with writes that wait for room in the log
+  uint64_t waiting_bytes = 0, waiting_requests = 0;
   std::vector<std::unique_ptr<Request>> all_requests;
   std::vector<Request*> free_requests;
   std::vector<std::unique_ptr<ReadPiece>> all_pieces;
@@ -178,6 +184,12 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   bool reserve(Copyset& copyset, const ChunkKey& chunk, uint32_t first_sector, uint32_t sectors);
   void unreserve(Copyset& copyset, const ChunkKey& chunk, uint32_t block);
   void sweep_reservations(Copyset& copyset);
+
+  // waiting.cc
+  void wait_for_room(Request* request);
+  void wake_waiting();
+  void resume(Request* request);
+  void leave_waiting(Request* request);
 
   // read.cc
   void start_read(Request* request);

@@ -52,16 +52,27 @@ bool StoreServer::State::open_session(wire::Connection* connection) {
 void StoreServer::State::close_session(Session* session) {
   auto it = sessions.find(session->client);
   if (it != sessions.end() && it->second == session) sessions.erase(it);
+  // R13: none of them is anybody's before the first one is let go: ending a merge lets others go
+  // on.
+  std::vector<Request*> mine;
   while (Request* request = session->requests.pop_front()) {
     request->session = nullptr;
-    // Proposed ones are in the log and take their course; reads and waiting ones end where they
-    // next wake up.
+    mine.push_back(request);
+  }
+  delete session;
+  // Proposed ones are in the log and take their course; reads, merges and what waits for a merge
+  // end where they next wake up.
+  for (Request* request : mine) {
+    if (request->session) continue;  // let go meanwhile, and taken again
     if (request->parked) {
       std::erase(request->copyset->parked, request);
       release(request);
+    } else if (request->waiting && !CURVE_MUTANT("keep_waiting_of_closed_session")) {
+      leave_waiting(request);
+      if (request->merging) end_merge(request);
+      release(request);
     }
   }
-  delete session;
 }
 
 Request* StoreServer::State::take_request() {
@@ -88,7 +99,8 @@ void StoreServer::State::release(Request* request) {
   request->merge_buffer = {};
   request->crcs.clear();
   request->entry = {};
-  request->parked = request->merging = request->proposed = false;
+  request->parked = request->waiting = request->verified = false;
+  request->merging = request->proposed = false;
   request->code = Code::kOk;
   request->pieces_left = 0;
   free_requests.push_back(request);
@@ -208,7 +220,7 @@ void StoreServer::State::start_write(Request* request) {
   const wire::RequestBody& body = request->body;
   if (body.flags & ~wire::kFlagMayUnmap) return answer(request, Code::kInvalid);
   const bool write = request->type == wire::FrameType::kWrite;
-  if (write) {
+  if (write && !request->verified) {
     const uint32_t end = body.offset_bytes + body.bytes;
     uint32_t at = body.offset_bytes;
     for (uint32_t crc : request->crcs) {
@@ -218,7 +230,9 @@ void StoreServer::State::start_write(Request* request) {
       }
       at = next;
     }
+    request->verified = true;
   }
+  if (!copyset.waiting.empty() && copyset.woken != request) return wait_for_room(request);
   auto waiting = copyset.merging.find({body.volume, body.chunk});
   if (waiting != copyset.merging.end()) {
     waiting->second.push_back(request);
@@ -257,8 +271,10 @@ void StoreServer::State::propose_range(Request* request) {
   const Code code = replica->propose(*copyset.group, entry);
   if (code != Code::kOk) {
     entry->context = nullptr;
-    if (code == Code::kBusy) background->pressed();
-    return answer(request, code);
+    if (code != Code::kBusy) return answer(request, code);
+    if (write) request->buffer = std::move(entry->payload);
+    if (!replica->has_room(request->buffer.size(), head.size())) background->pressed();
+    return wait_for_room(request);
   }
   request->proposed = true;
   write ? ++counters.writes : ++counters.zeroes;

@@ -16,6 +16,13 @@ namespace {
 
 constexpr uint32_t kPool = 1, kCopysets = 8;
 
+std::vector<std::byte> pattern(size_t bytes, uint32_t seed) {
+  std::vector<std::byte> out(bytes);
+  for (size_t i = 0; i < bytes; ++i)
+    out[i] = static_cast<std::byte>(mix64(seed * 1000003ull + i / 8) >> (i % 8 * 8));
+  return out;
+}
+
 struct Spine : testing::Test {
   void SetUp() override {
     directory =
@@ -47,7 +54,6 @@ struct Spine : testing::Test {
 
   void open_server(int i) {
     {
-      ServerOptions options;
       auto opened = StoreServer::open(*loop, pool, directory / std::to_string(i), secret, options);
       ASSERT_TRUE(opened.ok()) << opened.error().message;
       servers[i] = std::move(*opened);
@@ -214,6 +220,50 @@ struct Spine : testing::Test {
     return request.code;
   }
 
+  // Writes `count` pieces of 1 MiB, and 512 bytes into each of them (R14), all at once, and reads
+  // them.
+  void flood(size_t count) {
+    struct Write : client::IoRequest {
+      std::vector<std::byte> data;
+      iovec part{};
+    };
+    std::vector<std::unique_ptr<Write>> writes;
+    size_t left = 2 * count;
+    auto add = [&](uint64_t offset, size_t bytes, uint32_t seed) {
+      Write& write = *writes.emplace_back(std::make_unique<Write>());
+      write.type = client::IoType::kWrite;
+      write.data = pattern(bytes, seed);
+      write.part = {write.data.data(), bytes};
+      write.iov = {&write.part, 1};
+      write.offset_bytes = offset;
+      write.bytes = bytes;
+      write.owner = &left;
+      write.done = [](client::IoRequest* each) { --*static_cast<size_t*>(each->owner); };
+    };
+    for (uint32_t i = 0; i < count; ++i) {
+      add(i * (2ull << 20), 1u << 20, i);
+      add(i * (2ull << 20) + (1u << 20) + 512, 512, 1000 + i);
+    }
+    run_until(
+        [&] {
+          for (auto& write : writes) client->submit(write.get());
+        },
+        [&] { return left == 0; });
+    for (auto& write : writes) {
+      ASSERT_EQ(write->code, Code::kOk);
+      std::vector<std::byte> got(write->bytes);
+      ASSERT_EQ(io(client::IoType::kRead, write->offset_bytes, got), Code::kOk);
+      EXPECT_TRUE(got == write->data) << "at " << write->offset_bytes;
+    }
+  }
+
+  uint64_t waited() {
+    uint64_t sum = 0;
+    for (auto& server : servers) sum += server->status(false).counters.waited;
+    return sum;
+  }
+
+  ServerOptions options;
   std::filesystem::path directory;
   base::BufferPool pool;
   std::unique_ptr<io::Loop> loop;
@@ -227,13 +277,6 @@ struct Spine : testing::Test {
   std::function<bool()> ended;
   uint64_t give_up_ns = 0;
 };
-
-std::vector<std::byte> pattern(size_t bytes, uint32_t seed) {
-  std::vector<std::byte> out(bytes);
-  for (size_t i = 0; i < bytes; ++i)
-    out[i] = static_cast<std::byte>(mix64(seed * 1000003ull + i / 8) >> (i % 8 * 8));
-  return out;
-}
 
 TEST_F(Spine, WritesComeBackAlsoInPartsAfterCheckpointAndRestart) {
   form();
@@ -313,6 +356,31 @@ TEST_F(Spine, AReplicaThatWasAwayTooLongIsFilled) {
   start_servers();
   run_until([] {}, [&] { return in_step(); });
   EXPECT_TRUE(contents(0) == contents(1));
+}
+
+TEST_F(Spine, WritesWaitForRoomInTheLogAndAreNotBounced) {
+  form();
+  fence(5, 1);
+  open_client(5, 1);
+  auto data = pattern(4096, 1);
+  for (uint64_t chunk = 0; chunk < 16; ++chunk)  // who leads is known from here on
+    ASSERT_EQ(io(client::IoType::kWrite, chunk * kChunkBytes, data), Code::kOk);
+  const uint64_t retries = client->stats().retries;
+  flood(60);
+  EXPECT_GT(waited(), 0u);
+  EXPECT_EQ(client->stats().retries, retries);
+}
+
+TEST_F(Spine, WhatMayNotWaitIsRepeatedByTheClient) {
+  stop_servers();
+  options.waiting_requests_max = 3;
+  start_servers();
+  form();
+  fence(5, 1);
+  open_client(5, 1);
+  flood(60);
+  EXPECT_GT(waited(), 0u);
+  EXPECT_GT(client->stats().retries, 0u);
 }
 
 TEST_F(Spine, AFencedClientIsSilencedForReadsAndWrites) {

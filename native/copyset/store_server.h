@@ -37,6 +37,9 @@ struct ServerOptions {
   uint64_t checkpoint_interval_ns = 10'000'000'000;  // at least so often while something is dirty
   uint32_t background_blocks_max = 16;               // in flight
   uint64_t session_bytes_max = 64u << 20;            // back-pressure per client connection
+  // Writes that find the log full wait for room, up to so many and so many bytes of payload.
+  uint64_t waiting_bytes_max = 64u << 20;
+  uint32_t waiting_requests_max = 4096;
   uint32_t unauthenticated_max = 256;
   uint64_t sync_bytes_inflight_max = 4u << 20;
 };
@@ -55,7 +58,7 @@ struct CopysetStatus {
 
 struct ServerCounters {
   uint64_t reads = 0, writes = 0, zeroes = 0, read_bytes = 0, written_bytes = 0, refused = 0,
-           parked = 0;
+           parked = 0, waited = 0;  // for the lease; for room in the log
   uint64_t wal_appends = 0, checkpoints = 0, background_blocks = 0, syncs_started = 0,
            syncs_finished = 0, sync_bytes = 0;
   uint64_t corrupt_reads = 0, merges = 0;

@@ -106,6 +106,8 @@ class Replica {
   // kOk: the entry has its index and will be applied or dropped. Fill head, sector_crcs, payload,
   // context before. kNotLeader, kBusy (raft's window or the WAL's room).
   Code propose(ReplicaGroup& group, const EntryRef& entry);
+  // The WAL takes such a proposal now.
+  bool has_room(uint64_t payload_bytes, size_t head_bytes) const;
   EntryRef take_entry() { return entries_.take(); }
   // R14: the newest content of entries not yet applied, newest first; nullptr when `index` is not
   // in memory.
@@ -172,7 +174,6 @@ class Replica {
   void catch_up(ReplicaGroup& group, const raft::Message& message);
   void catch_up_next(CatchUp* job);
   void submit_batches();
-  bool has_room(uint64_t payload_bytes, size_t head_bytes) const;
   void batch_durable(Batch* batch);
   void apply_ready(ReplicaGroup& group);
   void forget_old(ReplicaGroup& group);

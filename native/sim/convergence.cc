@@ -245,6 +245,7 @@ void Convergence::check_space() {
       verdict_.fail("checksums", "store " + std::to_string(number) + " read damaged sectors");
     verdict_.counts["store_syncs"] += status.counters.syncs_finished;
     verdict_.counts["merges"] += status.counters.merges;
+    verdict_.counts["waited_for_log"] += status.counters.waited;
   }
 }
 

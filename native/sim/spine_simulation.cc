@@ -46,6 +46,10 @@ StoreOptions make_store_options(Random random) {
   options.server.raft.prefer_after_ns =
       random.chance(0.5) ? 0 : random.between(500, 3000) * kMillisecond;
   options.server.background_blocks_max = static_cast<uint32_t>(random.between(1, 32));
+  if (random.chance(0.4)) {  // writes wait for room in the log, and sometimes too many of them
+    options.server.raft.inflight_bytes_max = random.between(4, 64) << 10;
+    options.server.waiting_requests_max = static_cast<uint32_t>(random.between(1, 64));
+  }
   return options;
 }
 
