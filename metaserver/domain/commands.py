@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metaserver.domain.entities import AttachMode, FailureDomain
+from metaserver.domain.entities import AttachMode, FailureDomain, MoveReason, MoveStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,86 @@ class DetachVolume:
     attachment_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class DrainChunkserver:
+    """Begins to empty it, or with `drain` false takes that back."""
+
+    request_id: bytes
+    store_id: bytes
+    drain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveChunkserver:
+    """For good. Refused while it holds or is to get a replica."""
+
+    request_id: bytes
+    store_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StartMove:
+    copyset_id: int
+    source: bytes
+    target: bytes
+    reason: MoveReason
+    why: str
+    size_bytes: int
+    at_ms: int
+    request_id: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class AdvanceMove:
+    """To FILL once the target is a committed learner, to REMOVE once it votes."""
+
+    copyset_id: int
+    move_id: int
+    step: MoveStep
+    request_id: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelMove:
+    """Gives it up; only before the target votes."""
+
+    copyset_id: int
+    move_id: int
+    why: str
+    request_id: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class EndMove:
+    """The source, or of a cancelled move the target, is out of the committed configuration.
+
+    `preferred_leader` follows when it was the source; empty leaves it.
+    """
+
+    copyset_id: int
+    move_id: int
+    preferred_leader: bytes
+    size_bytes: int
+    at_ms: int
+    request_id: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class PreferLeader:
+    copyset_id: int
+    store_id: bytes
+    request_id: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmPreferred:
+    """The copyset's committed configuration has this preferred leader."""
+
+    copyset_id: int
+    store_id: bytes
+    request_id: bytes = b""
+
+
 Command = (
     InitCluster
     | RegisterChunkserver
@@ -134,4 +214,12 @@ Command = (
     | AttachVolume
     | ConfirmFenced
     | DetachVolume
+    | DrainChunkserver
+    | RemoveChunkserver
+    | StartMove
+    | AdvanceMove
+    | CancelMove
+    | EndMove
+    | PreferLeader
+    | ConfirmPreferred
 )

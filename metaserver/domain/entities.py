@@ -23,6 +23,14 @@ class FailureDomain(StrEnum):
     CHUNKSERVER = "chunkserver"
 
 
+class ChunkserverLife(StrEnum):
+    """What the operator wants of it; whether it answers is soft and not in the state."""
+
+    IN_SERVICE = "in_service"
+    DRAINING = "draining"  # to be emptied; nothing new goes there
+    REMOVED = "removed"  # for good: its store id is never let in again (R1)
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     cluster_id: bytes
@@ -40,6 +48,7 @@ class Chunkserver:
     server: str
     capacity_bytes: int
     registered_at_ms: int
+    life: ChunkserverLife = ChunkserverLife.IN_SERVICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +68,66 @@ class Pool:
 @dataclass(frozen=True, slots=True)
 class Copyset:
     copyset_id: int  # pool id << 32 | index
-    replicas: tuple[bytes, ...]  # store ids
+    replicas: tuple[bytes, ...]  # store ids: full members, as many as the pool has replicas
     preferred_leader: bytes
     version: int
+    preference_told: bool = True  # its configuration has `preferred_leader`
+
+
+class MoveReason(StrEnum):
+    """Why a replica goes elsewhere; the most urgent first."""
+
+    REPLACE = "replace"  # its chunkserver is gone or has failed
+    DRAIN = "drain"
+    SPACE = "space"  # its store gets full
+    DOMAIN = "domain"  # two replicas are in one failure domain, and need not be
+    BALANCE = "balance"
+
+
+class MoveStep(StrEnum):
+    """How far a move is. Each step is done by idempotent orders, and ended by a command."""
+
+    JOIN = "join"  # the target gets a replica without a vote, and is added as a learner
+    FILL = "fill"  # a learner that is being filled, until it votes; in the table of clients
+    REMOVE = "remove"  # the target votes; the source is taken out
+    CANCEL = "cancel"  # the target is taken out again
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A replica on its way from one chunkserver to another; one at a time per copyset.
+
+    Invariant: the source counts as a replica until the target votes and the source is out of the
+    committed configuration, so that there are never fewer voters than the pool has replicas.
+    """
+
+    move_id: int  # never used twice
+    copyset_id: int
+    source: bytes
+    target: bytes
+    reason: MoveReason
+    why: str  # one sentence, for people
+    size_bytes: int  # expected
+    started_at_ms: int
+    step: MoveStep = MoveStep.JOIN
+    listed: bool = False  # the target is in the table of clients
+    cancelled: str = ""  # why it is given up
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedMove:
+    """A move that has ended, for `curve task list`."""
+
+    move_id: int
+    copyset_id: int
+    source: bytes
+    target: bytes
+    reason: MoveReason
+    why: str
+    size_bytes: int
+    started_at_ms: int
+    ended_at_ms: int
+    cancelled: str  # why it was given up; empty: it was done
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +212,14 @@ class Refusal:
     remedy: str = ""
 
 
+class RefusedError(Exception):
+    """Ends a command without a change."""
+
+    def __init__(self, reason: Reason, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.refusal = Refusal(reason, message, remedy)
+
+
 @dataclass(frozen=True, slots=True)
 class Attached:
     attachment: Attachment
@@ -170,4 +244,6 @@ class Done:
     changed: bool
 
 
-Result = Refusal | Volume | Pool | Chunkserver | Cluster | Attached | Detached | Deleted | Done
+Result = (
+    Refusal | Volume | Pool | Chunkserver | Cluster | Attached | Detached | Deleted | Done | Move
+)

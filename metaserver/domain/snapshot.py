@@ -14,11 +14,21 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from metaserver.domain.codec import CodecError, dump_json, from_tagged, to_tagged
-from metaserver.domain.entities import Chunkserver, Cluster, Copyset, Deletion, Pool, Volume
+from metaserver.domain.entities import (
+    Chunkserver,
+    Cluster,
+    Copyset,
+    Deletion,
+    FinishedMove,
+    Move,
+    Pool,
+    Volume,
+)
 from metaserver.domain.state import Counters, MetaState, Remembered
 
 FORMAT = "curve-metaserver-snapshot"
-VERSION = 1
+VERSION = 2
+VERSIONS_READ = (1, 2)  # 1: without moves
 SLICE_RECORDS = 32
 
 
@@ -34,6 +44,8 @@ class Capture:
             dict(state.copysets),
             dict(state.volumes),
             dict(state.deletions),
+            dict(state.moves),
+            dict(state.finished_moves),
         ]
         self._remembered = dict(state.remembered)
         self._remembered_order = list(state.remembered_order)
@@ -120,8 +132,8 @@ class Restorer:
         self._count += 1
 
     def _header(self, value: dict[str, Any]) -> None:
-        if value.get("format") != FORMAT or value.get("version") != VERSION:
-            raise CodecError(f"This is not a metaserver's snapshot of version {VERSION}.")
+        if value.get("format") != FORMAT or value.get("version") not in VERSIONS_READ:
+            raise CodecError(f"This is not a metaserver's snapshot of a version up to {VERSION}.")
         counters = value.get("counters")
         names = {field.name for field in dataclasses.fields(Counters)}
         if not isinstance(counters, dict) or counters.keys() != names:
@@ -149,6 +161,10 @@ class Restorer:
                 state.put_volume(record)
             case Deletion():
                 state.deletions[record.volume_id] = record
+            case Move():
+                state.moves[record.copyset_id] = record
+            case FinishedMove():
+                state.finished_moves[record.move_id] = record
             case _:
                 raise CodecError(f"A {type(record).__name__} does not belong into a snapshot.")
 

@@ -16,22 +16,28 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+from curve_py.types import uuid_text
 from metaserver.domain import commands as cmd
+from metaserver.domain import moves
 from metaserver.domain.codec import decode_command
 from metaserver.domain.entities import (
     NO_EPOCHS,
     Attached,
     Attachment,
     Chunkserver,
+    ChunkserverLife,
     Cluster,
     Copyset,
     Deleted,
     Deletion,
     Detached,
     Done,
+    FinishedMove,
+    Move,
     Pool,
     Reason,
     Refusal,
+    RefusedError,
     Result,
     Volume,
 )
@@ -66,17 +72,12 @@ class Changes:
 
     volumes: set[int] = field(default_factory=set)
     topology: bool = False  # cluster, chunkservers, pools or copysets
+    moves: bool = False
 
     def take(self) -> Changes:
-        taken = Changes(self.volumes, self.topology)
-        self.volumes, self.topology = set(), False
+        taken = Changes(self.volumes, self.topology, self.moves)
+        self.volumes, self.topology, self.moves = set(), False, False
         return taken
-
-
-class _RefusedError(Exception):
-    def __init__(self, reason: Reason, message: str, remedy: str = "") -> None:
-        super().__init__(message)
-        self.refusal = Refusal(reason, message, remedy)
 
 
 class MetaState:
@@ -92,6 +93,8 @@ class MetaState:
         self.copysets: dict[int, Copyset] = {}
         self.volumes: dict[int, Volume] = {}
         self.deletions: dict[int, Deletion] = {}
+        self.moves: dict[int, Move] = {}  # by copyset
+        self.finished_moves: dict[int, FinishedMove] = {}  # the last ones, by move
         self.remembered: dict[bytes, Remembered] = {}
         self.remembered_order: deque[bytes] = deque()
         # Derived, never in a snapshot:
@@ -122,7 +125,7 @@ class MetaState:
             )
         try:
             result = _HANDLERS[type(command)](self, command)
-        except _RefusedError as refused:
+        except RefusedError as refused:
             result = refused.refusal
         if command.request_id:
             self._remember(command.request_id, Remembered(name, result))
@@ -134,7 +137,7 @@ class MetaState:
         if len(self.remembered_order) > REMEMBERED_MAX:
             del self.remembered[self.remembered_order.popleft()]
 
-    def _next_version(self) -> int:
+    def next_version(self) -> int:
         self.counters.version += 1
         return self.counters.version
 
@@ -159,6 +162,13 @@ class MetaState:
         first = pool.pool_id << 32
         return (self.copysets[first + index] for index in range(pool.copyset_count))
 
+    def members_of(self, copyset: Copyset) -> tuple[bytes, ...]:
+        """Whom clients may ask: the replicas, and a target that is on its way to be one. Sorted."""
+        move = self.moves.get(copyset.copyset_id)
+        if move is None or not move.listed:
+            return copyset.replicas
+        return tuple(sorted((*copyset.replicas, move.target)))
+
     def unfenced_volumes(self) -> list[int]:
         """Volumes whose newest fence is not confirmed by every copyset."""
         return list(self._unfenced)
@@ -176,14 +186,20 @@ class MetaState:
     def _init_cluster(self, command: cmd.InitCluster) -> Result:
         if self.cluster is None:
             self.cluster = Cluster(command.cluster_id, command.name, command.at_ms)
-            self._next_version()
+            self.next_version()
             self.changes.topology = True
         return self.cluster
 
     def _register_chunkserver(self, command: cmd.RegisterChunkserver) -> Result:
         known = self.chunkservers.get(command.store_id)
+        if known is not None and known.life is ChunkserverLife.REMOVED:
+            raise RefusedError(
+                Reason.CONFLICT,
+                f"The chunkserver {uuid_text(command.store_id)} was removed from the cluster.",
+                "Make a new store: a removed one is never let in again.",
+            )
         if known is None and len(command.store_id) != 16:
-            raise _RefusedError(Reason.INVALID, "A store id has 16 bytes.")
+            raise RefusedError(Reason.INVALID, "A store id has 16 bytes.")
         chunkserver = Chunkserver(
             store_id=command.store_id,
             data_address=command.data_address,
@@ -193,33 +209,34 @@ class MetaState:
             server=command.server,
             capacity_bytes=command.capacity_bytes,
             registered_at_ms=known.registered_at_ms if known else command.at_ms,
+            life=known.life if known else ChunkserverLife.IN_SERVICE,
         )
         if chunkserver != known:
             self.chunkservers[command.store_id] = chunkserver
-            self.counters.topology_version = self._next_version()
+            self.counters.topology_version = self.next_version()
             self.changes.topology = True
         return chunkserver
 
     def _create_pool(self, command: cmd.CreatePool) -> Result:
         _check(check_name(command.name, "pool"))
         if self.pool_of_name(command.name):
-            raise _RefusedError(Reason.EXISTS, f"There is a pool '{command.name}' already.")
+            raise RefusedError(Reason.EXISTS, f"There is a pool '{command.name}' already.")
         count = len(command.placements)
         if not count or count & (count - 1):
-            raise _RefusedError(
+            raise RefusedError(
                 Reason.INVALID, f"The number of copysets {count} is no power of two."
             )
         for store_id in command.stores:
             if store_id not in self.chunkservers:
-                raise _RefusedError(Reason.NOT_FOUND, f"There is no chunkserver {store_id.hex()}.")
+                raise RefusedError(Reason.NOT_FOUND, f"There is no chunkserver {store_id.hex()}.")
         for row in command.placements:
             if len(row) != command.replica_count or len(set(row)) != len(row):
-                raise _RefusedError(
+                raise RefusedError(
                     Reason.INVALID, "A copyset's replicas are not on different stores."
                 )
         pool_id = self.counters.next_pool_id
         self.counters.next_pool_id += 1
-        version = self._next_version()
+        version = self.next_version()
         used = sorted({position for row in command.placements for position in row})
         pool = Pool(
             pool_id=pool_id,
@@ -247,7 +264,7 @@ class MetaState:
             return Done(changed=False)
         rest = tuple(store for store in pool.unformed if store != command.store_id)
         self.pools[pool.pool_id] = replace(pool, unformed=rest)
-        self._next_version()
+        self.next_version()
         self.changes.topology = True
         return Done(changed=True)
 
@@ -258,10 +275,10 @@ class MetaState:
         _check(check_size(command.size_bytes))
         _check(check_layout(command.stripe_unit_bytes, command.stripe_count))
         if command.name in self._volume_id_of_name:
-            raise _RefusedError(Reason.EXISTS, f"There is a volume '{command.name}' already.")
+            raise RefusedError(Reason.EXISTS, f"There is a volume '{command.name}' already.")
         pool = self.pool_of_name(command.pool_name)
         if pool is None:
-            raise _RefusedError(Reason.NOT_FOUND, f"There is no pool '{command.pool_name}'.")
+            raise RefusedError(Reason.NOT_FOUND, f"There is no pool '{command.pool_name}'.")
         volume_id = self.counters.next_volume_id
         self.counters.next_volume_id += 1
         volume = Volume(
@@ -273,7 +290,7 @@ class MetaState:
             stripe_count=command.stripe_count,
             placement_id=volume_id,  # its own root ancestor
             created_at_ms=command.at_ms,
-            version=self._next_version(),
+            version=self.next_version(),
             next_epoch=1,
             fence=NO_EPOCHS,
             fence_seq=0,
@@ -319,14 +336,14 @@ class MetaState:
         volume = self._need_volume(command.name, command.volume_id)
         _check(check_size(command.size_bytes))
         if command.size_bytes < volume.size_bytes:
-            raise _RefusedError(
+            raise RefusedError(
                 Reason.CONFLICT,
                 f"Volume '{volume.name}' has {volume.size_bytes} bytes and cannot shrink to "
                 f"{command.size_bytes}: data beyond the new end would be lost.",
                 "Copy what you need into a smaller volume.",
             )
         if command.size_bytes > volume.size_bytes:
-            volume = replace(volume, size_bytes=command.size_bytes, version=self._next_version())
+            volume = replace(volume, size_bytes=command.size_bytes, version=self.next_version())
             self.put_volume(volume)
         return volume
 
@@ -334,7 +351,7 @@ class MetaState:
         volume = self._need_volume(command.name, command.volume_id)
         if volume.attachments and not command.force:
             holders = ", ".join(sorted({a.holder for a in volume.attachments}))
-            raise _RefusedError(
+            raise RefusedError(
                 Reason.CONFLICT,
                 f"Volume '{volume.name}' is attached ({holders}).",
                 "Detach it first, or delete it by force.",
@@ -343,13 +360,13 @@ class MetaState:
         # R12: the id is never used again and the copysets get a fence at infinity; remembered until
         # all have it.
         self.deletions[volume.volume_id] = Deletion(volume.volume_id, volume.pool_id, volume.name)
-        self._next_version()
+        self.next_version()
         return Deleted(volume.volume_id)
 
     def _confirm_deleted(self, command: cmd.ConfirmDeleted) -> Result:
         if self.deletions.pop(command.volume_id, None) is None:
             return Done(changed=False)
-        self._next_version()
+        self.next_version()
         self.changes.volumes.add(command.volume_id)
         return Done(changed=True)
 
@@ -359,7 +376,7 @@ class MetaState:
         volume = self._need_volume(command.name, command.volume_id)
         fenced = conflicting(volume.attachments, command.mode)
         if fenced and command.refuse_when_attached:
-            raise _RefusedError(
+            raise RefusedError(
                 Reason.CONFLICT,
                 f"Volume '{volume.name}' is attached {fenced[0].mode} by {fenced[0].holder}.",
                 "Detach it there first, or attach without the wish to be refused.",
@@ -369,7 +386,7 @@ class MetaState:
         fence = raised(volume.fence, [*(a.epoch for a in remaining), epoch], epoch)
         if len(fence.revoked) > REVOKED_MAX:
             old = oldest(volume)
-            raise _RefusedError(
+            raise RefusedError(
                 Reason.CONFLICT,
                 f"Volume '{volume.name}' had too many attachments since {old.holder} attached it.",
                 f"Detach attachment {old.attachment_id} and attach it again.",
@@ -387,7 +404,7 @@ class MetaState:
         self.put_volume(
             replace(
                 volume,
-                version=self._next_version(),
+                version=self.next_version(),
                 next_epoch=epoch + 1,
                 fence=fence,
                 fence_seq=volume.fence_seq + 1,
@@ -403,7 +420,7 @@ class MetaState:
         reached = min(command.fence_seq, volume.fence_seq)
         if reached <= volume.fenced_seq:
             return Done(changed=False)
-        self.put_volume(replace(volume, fenced_seq=reached, version=self._next_version()))
+        self.put_volume(replace(volume, fenced_seq=reached, version=self.next_version()))
         return Done(changed=True)
 
     def _detach_volume(self, command: cmd.DetachVolume) -> Result:
@@ -415,7 +432,7 @@ class MetaState:
         self.put_volume(
             replace(
                 volume,
-                version=self._next_version(),
+                version=self.next_version(),
                 fence=raised(volume.fence, (a.epoch for a in remaining), volume.fence.ceiling),
                 fence_seq=volume.fence_seq + 1,
                 attachments=remaining,
@@ -427,13 +444,13 @@ class MetaState:
         volume = self.find_volume(name, volume_id)
         if volume is None:
             called = f"volume '{name}'" if name else f"volume with the id {volume_id}"
-            raise _RefusedError(Reason.NOT_FOUND, f"There is no {called}.")
+            raise RefusedError(Reason.NOT_FOUND, f"There is no {called}.")
         return volume
 
 
 def _check(complaint: str | None) -> None:
     if complaint:
-        raise _RefusedError(Reason.INVALID, complaint)
+        raise RefusedError(Reason.INVALID, complaint)
 
 
 _HANDLERS: dict[type[Any], Callable[[MetaState, Any], Result]] = {
@@ -448,4 +465,12 @@ _HANDLERS: dict[type[Any], Callable[[MetaState, Any], Result]] = {
     cmd.AttachVolume: MetaState._attach_volume,
     cmd.ConfirmFenced: MetaState._confirm_fenced,
     cmd.DetachVolume: MetaState._detach_volume,
+    cmd.DrainChunkserver: moves.drain_chunkserver,
+    cmd.RemoveChunkserver: moves.remove_chunkserver,
+    cmd.StartMove: moves.start_move,
+    cmd.AdvanceMove: moves.advance_move,
+    cmd.CancelMove: moves.cancel_move,
+    cmd.EndMove: moves.end_move,
+    cmd.PreferLeader: moves.prefer_leader,
+    cmd.ConfirmPreferred: moves.confirm_preferred,
 }

@@ -50,7 +50,7 @@ class Watches:
         for volume_id in changes.volumes:
             for event in self._of_volume.get(volume_id, ()):
                 event.set()
-        if changes.volumes:
+        if changes.volumes or changes.moves:
             for event in self._of_all:
                 event.set()
 

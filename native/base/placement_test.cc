@@ -36,7 +36,14 @@ TEST(Placement, StripesAreABijection) {
 }
 
 TEST(Placement, HashIsFixedAndEven) {
+  // The same values are in tests/unit/control/test_placement.py.
   EXPECT_EQ(mix64(0), 0xe220a8397b1dcdafu);
+  EXPECT_EQ(mix64(1), 0x910a2dec89025cc1u);
+  EXPECT_EQ(mix64(42), 0xbdd732262feb6e95u);
+  EXPECT_EQ(mix64(~0ull), 0xe4d971771b652c20u);
+  EXPECT_EQ(copyset_index(1, 0, 64), 30u);
+  EXPECT_EQ(copyset_index(42, 7, 64), 0u);
+  EXPECT_EQ(copyset_index(1ull << 40, 0xffffffff, 4096), 2546u);
   std::vector<int> hits(64);
   for (uint32_t chunk = 0; chunk < 6400; ++chunk) ++hits[copyset_index(42, chunk, 64)];
   for (int n : hits) EXPECT_NEAR(n, 100, 60);
