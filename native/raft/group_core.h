@@ -106,6 +106,9 @@ struct GroupCore {
   StoreId transferee;
   bool transfer_sent = false;          // R9: no lease any more in this term
   std::vector<StoreId> known_damaged;  // R3: survives from campaign to campaign
+  // R3: of those, the ones known before the votes of this term were asked for: only then is each
+  // vote younger than what the damaged member forgot (docs/models/election.pml).
+  std::vector<StoreId> known_before_votes;
 
   // Deadlines; the earliest one is in the host's heap.
   uint64_t election_at_ns = kNever, check_at_ns = kNever, retry_at_ns = kNever,

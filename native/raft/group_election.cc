@@ -136,6 +136,7 @@ void GroupCore::become_candidate(bool transfer) {
   acknowledge = false;
   set_hard({hard.term + 1, host.self});
   reset_votes();
+  known_before_votes = known_damaged;
   self_vote_persist = last_dirty_persist();
   election_at_ns = host.now_ns + host.options.election_max_ns +
                    host.random_between(host.options.election_min_ns, host.options.election_max_ns);

@@ -31,15 +31,17 @@ void GroupCore::become_leader() {
   followers.clear();
   noop = log.last() + 1;
   adapt_followers();
+  const auto has = [](const std::vector<StoreId>& stores, const StoreId& store) {
+    return std::find(stores.begin(), stores.end(), store) != stores.end();
+  };
   for (Follower& f : followers) {
-    const bool known =
-        std::find(known_damaged.begin(), known_damaged.end(), f.peer->id) != known_damaged.end();
+    const bool late = CURVE_MUTANT("r3_damage_known_after_votes");
     bool counted = false;
     for (size_t i = 0; i < votes_count; ++i) {
       counted |= votes[i].store == f.peer->id && votes[i].answer == Answer::kGranted;
     }
-    f.damaged = known;
-    f.elected_without = known && !counted;
+    f.damaged = has(known_damaged, f.peer->id);
+    f.elected_without = has(late ? known_damaged : known_before_votes, f.peer->id) && !counted;
   }
   append_slot({hard.term, 0, 0, EntryType::kNoop});
   leader_timers();

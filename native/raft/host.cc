@@ -143,7 +143,10 @@ void Host::on_peer_down(const StoreId& store, bool refused, uint64_t now_ns) {
   peer->up = false;
   core_->timers.set(&peer->beat_timer, kNever);
   for (const LeadEntry& entry : peer->leads) entry.group->on_peer_down_leader(peer);
-  for (Group* group : core_->sorted) std::erase(group->core_->known_damaged, store);
+  for (Group* group : core_->sorted) {
+    std::erase(group->core_->known_damaged, store);
+    std::erase(group->core_->known_before_votes, store);
+  }
   if (refused) core_->release_followed(peer, true);  // R9: hastens, shortens no promise
 }
 

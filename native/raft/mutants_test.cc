@@ -70,7 +70,7 @@ INSTANTIATE_TEST_SUITE_P(All, RandomMutants,
 
 // Faults that a random life meets too rarely have scenarios, which then read differently.
 std::string read_differently(const std::string& name, const std::string& mutant) {
-  std::ifstream in(std::filesystem::path(__FILE__).parent_path() / "testdata" / (name + ".txt"));
+  std::ifstream in(std::filesystem::path(RAFT_TESTDATA) / (name + ".txt"));
   base::chosen_mutant = mutant;
   Scenario scenario;
   std::string expected, got;
@@ -89,6 +89,8 @@ TEST(Mutants, ReadDifferentlyInScenarios) {
   EXPECT_EQ(read_differently("damaged_forgotten_vote", ""), "as written");
   EXPECT_EQ(read_differently("damaged_forgotten_vote", "r3_fill_in_old_term"), "differently");
   EXPECT_EQ(read_differently("damaged_forgotten_vote", "r3_damaged_promises"), "differently");
+  EXPECT_EQ(read_differently("damaged_heard_late", ""), "as written");
+  EXPECT_EQ(read_differently("damaged_heard_late", "r3_damage_known_after_votes"), "differently");
   EXPECT_EQ(read_differently("incarnations", "r9_any_incarnation"), "differently");
   EXPECT_EQ(read_differently("votes", "r1_unconfigured_votes"), "differently");
   EXPECT_EQ(read_differently("commit_own_term", "raft_commit_older_term"), "differently");

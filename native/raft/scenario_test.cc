@@ -17,7 +17,7 @@ namespace {
 
 std::vector<std::filesystem::path> scenario_files() {
   std::vector<std::filesystem::path> files;
-  const auto directory = std::filesystem::path(__FILE__).parent_path() / "testdata";
+  const auto directory = std::filesystem::path(RAFT_TESTDATA);
   for (const auto& entry : std::filesystem::directory_iterator(directory)) {
     if (entry.path().extension() == ".txt") files.push_back(entry.path());
   }
