@@ -112,6 +112,27 @@ struct WriteOp : io::Op {  // result 0 or -errno; the map changes when done
   class ChunkStore* store = nullptr;
 };
 
+// R11: gives sectors of one block back the content that the map promises. In place: the content has
+// the checksum that the map and every checkpoint of it name, so there is no order to keep (R5). A
+// sector whose checksum in the map is not the one given was changed meanwhile and is left alone.
+// Durable when done. A write to the block that comes meanwhile waits for it.
+struct RepairOp : io::Op {  // result: 0 (see `mask`), -EAGAIN (the block is being written: look at
+                            // it again), or -errno of the device (failed())
+  CopysetId copyset = 0;
+  ChunkKey chunk;
+  uint16_t block = 0;
+  uint16_t mask = 0;                // in: sectors; out: those that were written
+  std::span<const std::byte> from;  // kBlockBytes, 4 KiB-aligned: sector i at i * kSectorBytes
+  std::array<uint32_t, kSectorsPerBlock> crc{};
+  // of the store:
+  std::array<io::FileOp, 8> file_ops;
+  std::array<iovec, 8> iov{};
+  uint8_t running = 0;
+  uint32_t physical = 0;
+  int32_t error = 0;
+  class ChunkStore* store = nullptr;
+};
+
 struct GroupBlob {  // owner's state of one copyset in the checkpoint root
   CopysetId copyset = 0;
   std::vector<std::byte> bytes;
@@ -157,6 +178,7 @@ class ChunkStore {
   bool needs_copy(CopysetId copyset, const ChunkKey& chunk,
                   uint16_t block) const;  // shared by reference
   void write(WriteOp* op);
+  void repair(RepairOp* op);
 
   // Large writes (R4): takes a block out of the free space, to be mapped by map_block or given back
   // by drop_block. 0: no space. None of it was reserved before.

@@ -81,9 +81,11 @@ struct ChunkStore::State {
   bool failed = false;
   uint64_t read_errors = 0, crc_errors = 0;
   uint32_t writes_running = 0;
-  base::List<WriteOp> writes;        // in flight; looked through only after a CRC mismatch
-  base::List<ReadOp> waiting_reads;  // for a write to their block to end
-  base::List<io::Op> ready;          // done without I/O; completed by the timer
+  base::List<WriteOp> writes;          // in flight; looked through only after a CRC mismatch
+  base::List<ReadOp> waiting_reads;    // for a write to their block to end
+  base::List<RepairOp> repairs;        // in flight
+  base::List<WriteOp> waiting_writes;  // for a repair of their block to end; count as running
+  base::List<io::Op> ready;            // done without I/O; completed by the timer
   io::Timer ready_timer;
 
   // chunkstore.cc
@@ -96,12 +98,19 @@ struct ChunkStore::State {
   bool check_read(ReadOp* op);
   bool retry_read(ReadOp* op);
   uint32_t choose_block(const Page& page, uint16_t block);
+  void start_write(WriteOp* op);
   static void on_write(io::Op* file_op);
   void finish_write(WriteOp* op);
+  void restart_reads(uint32_t physical);
   uint32_t page_for(const PageId& id);
   void unmap(uint32_t number, uint32_t slot);
   void drop_page(uint32_t number);
   void drop_range(const PageId& from, const PageId& to);
+
+  // repair.cc
+  bool repairing(uint32_t physical);
+  static void on_repair(io::Op* file_op);
+  void finish_repair(RepairOp* op);
 
   // checkpoint.cc
   void begin_checkpoint(io::Op* op, std::vector<GroupBlob> blobs_in);

@@ -7,6 +7,7 @@
 #include "native/base/bytes.h"
 #include "native/base/crc32c.h"
 #include "native/base/log.h"
+#include "native/copyset/repair.h"
 
 namespace curve::copyset {
 
@@ -29,7 +30,9 @@ struct Background::Job {
   };
   std::array<Run, kSectorsPerBlock> runs;
   uint32_t reads_left = 0;
-  int32_t error = 0;
+  uint16_t unread = 0;  // sectors that the device would not give
+  uint16_t bad = 0;     // R11: and those whose checksum does not fit, until a peer has sent them
+  std::array<uint32_t, kSectorsPerBlock> repaired{};  // checksums of what came from a peer
   chunkstore::WriteOp write;
 };
 
@@ -124,8 +127,12 @@ void Background::next_blocks() {
         run.job = job;
         run.op.owner = &run;
         run.op.done = [](io::Op* op) {
-          Job* job = static_cast<Job::Run*>(op->owner)->job;
-          job->owner->job_read_done(job, op->result);
+          auto* run = static_cast<Job::Run*>(op->owner);
+          Job* job = run->job;
+          const size_t first = (run->op.into.data() - job->buffer.data()) / kSectorBytes;
+          const size_t count = run->op.into.size() / kSectorBytes;
+          if (op->result < 0) job->unread |= ((1u << count) - 1) << first;
+          job->owner->job_read_done(job);
         };
       }
       job->write.owner = job;
@@ -158,7 +165,7 @@ bool Background::start_job(Job* job) {
                          cut_applied_[work.copyset->id]);
   if (!data) return false;
   if (!job->buffer) job->buffer = server_.pool.take(kBlockBytes);
-  job->error = 0;
+  job->unread = 0;
   job->reads_left = 1;
   uint32_t runs = 0;
   for (uint32_t sector = 0; sector < kSectorsPerBlock;) {
@@ -183,11 +190,28 @@ bool Background::start_job(Job* job) {
   return true;
 }
 
-void Background::job_read_done(Job* job, int32_t result) {
-  if (result < 0) job->error = result;
+// R11: what is damaged in the WAL comes from a peer, if one has it soon.
+void Background::job_read_done(Job* job) {
   if (--job->reads_left) return;
-  if (job->error) return job_done(job, job->error);
-  write_job(job);
+  const Work& work = job->work;
+  const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
+  const uint16_t data = block.present & ~block.zero;
+  job->bad = job->unread;
+  for (uint32_t sector = 0; sector < kSectorsPerBlock; ++sector) {
+    if (!((data & ~job->unread) >> sector & 1)) continue;
+    const auto bytes = job->buffer.bytes().subspan(sector * kSectorBytes, kSectorBytes);
+    if (base::crc32c(bytes) != block.crc[sector]) job->bad |= 1u << sector;
+  }
+  if (job->bad == 0) return write_job(job);
+  ++server_.counters.corrupt_reads;
+  job->repaired = {};
+  server_.repair->want({.copyset = work.copyset->id,
+                        .chunk = work.block.chunk,
+                        .block = work.block.block,
+                        .mask = job->bad,
+                        .into = job->buffer.data(),
+                        .crcs = job->repaired.data(),
+                        .done = [this, job](bool) { write_job(job); }});
 }
 
 void Background::write_job(Job* job) {
@@ -196,20 +220,17 @@ void Background::write_job(Job* job) {
   const uint16_t data = block.present & ~block.zero;
   for (uint32_t sector = 0; sector < kSectorsPerBlock; ++sector) {
     if (!(data >> sector & 1)) continue;
-    const auto bytes = job->buffer.bytes().subspan(sector * kSectorBytes, kSectorBytes);
-    if (base::crc32c(bytes) != block.crc[sector]) {
-      // R4: the payload is damaged in the WAL: never a guess. The sector keeps its CRC, so a reader
-      // sees the damage.
-      base::log(base::LogLevel::kError, "wal_payload_damaged",
-                {{"copyset", work.copyset->id},
-                 {"volume", work.block.chunk.volume},
-                 {"chunk", uint64_t{work.block.chunk.chunk}},
-                 {"block", uint64_t{work.block.block}},
-                 {"sector", uint64_t{sector}},
-                 {"position", server_.wal_position(block.wal_sector[sector])}});
-      ++server_.counters.corrupt_reads;
-    }
     job->write.crc[sector] = block.crc[sector];
+    if (!(job->bad >> sector & 1) || job->repaired[sector] == block.crc[sector]) continue;
+    // R4: never a guess. The sector keeps its checksum, so whoever reads it sees the damage, and
+    // has it repaired. (Or it was written again meanwhile: then the overlay hides this one.)
+    base::log(base::LogLevel::kError, "wal_payload_damaged",
+              {{"copyset", work.copyset->id},
+               {"volume", work.block.chunk.volume},
+               {"chunk", uint64_t{work.block.chunk.chunk}},
+               {"block", uint64_t{work.block.block}},
+               {"sector", uint64_t{sector}},
+               {"position", server_.wal_position(block.wal_sector[sector])}});
   }
   job->write.copyset = work.copyset->id;
   job->write.chunk = work.block.chunk;

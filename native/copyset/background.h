@@ -33,7 +33,7 @@ class Background {
   void after_commits(Code code);
   void next_blocks();
   bool start_job(Job* job);
-  void job_read_done(Job* job, int32_t result);
+  void job_read_done(Job* job);
   void write_job(Job* job);
   void job_done(Job* job, int32_t result);
   void end_job(Job* job, int32_t result);

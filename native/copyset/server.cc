@@ -5,6 +5,7 @@
 #include "native/base/bytes.h"
 #include "native/base/log.h"
 #include "native/copyset/background.h"
+#include "native/copyset/repair.h"
 #include "native/copyset/server_state.h"
 #include "native/copyset/sync.h"
 
@@ -122,6 +123,7 @@ Outcome StoreServer::State::recover() {
   options.raft.fresh = identity.incarnation == 1;
   replica = std::make_unique<replica::Replica>(loop, pool, *wal, *this, identity, options.raft);
   sync_source = std::make_unique<SyncSource>(*this);
+  repair = std::make_unique<Repair>(*this);
   auto report = replica->recover(blobs, cut);
   if (!report) return report.error();
   if (report->anchor_blob.size() >= 8) {
@@ -278,6 +280,7 @@ void StoreServer::stop(std::function<void()> stopped) {
   state.unpark();
   state.wake_waiting();
   state.background->stop();
+  state.repair->stop();
   for (wire::Connection* connection :
        std::vector<wire::Connection*>(state.connections.begin(), state.connections.end())) {
     connection->close();
@@ -289,8 +292,8 @@ void StoreServer::stop(std::function<void()> stopped) {
 // Nothing of ours may be in flight any more when the owner destroys us.
 void StoreServer::State::check_stopped() {
   if (!stopped) return;
-  const bool busy =
-      requests_with_io() || !background->idle() || !connections.empty() || !replica->idle();
+  const bool busy = requests_with_io() || !background->idle() || !repair->idle() ||
+                    !connections.empty() || !replica->idle();
   if (busy) {
     loop.arm(&stop_timer, loop.now_ns() + 5'000'000);
     return;

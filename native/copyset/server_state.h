@@ -23,6 +23,7 @@ struct Copyset;
 struct Session;
 struct Request;
 class Background;
+class Repair;
 class SyncSource;
 class SyncTarget;
 
@@ -81,6 +82,8 @@ struct Session : base::ListHook {
 struct ReadPiece {
   Request* request = nullptr;
   uint32_t first = 0, sectors = 0;  // within the request
+  uint32_t sector = 0;              // in the chunk
+  uint32_t repairs = 0;             // R11: blocks of it that are being repaired
   bool from_wal = false;
   chunkstore::ReadOp store_op;
   wal::ReadOp wal_op;
@@ -108,7 +111,9 @@ struct Request : base::ListHook, Proposal {
   std::array<bool, 2> merge_need{};  // first and last sector must be read before
   base::Buffer merge_buffer;         // their old content, one sector each
   StoreId peer;                      // kSyncRequest: who is filled
-  uint16_t written = 0;              // kSyncRequest: sectors of the block
+  uint16_t written = 0;  // kSyncRequest: sectors of the block; kRepairRequest: asked for
+  uint16_t bad = 0;      // kRepairRequest: of those, damaged here
+  Index index = 0;       // kRepairRequest: applied when it was read
 };
 
 struct StoreServer::State final : replica::StateMachine, io::Listener {
@@ -127,6 +132,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   std::unique_ptr<replica::Replica> replica;
   std::unique_ptr<Background> background;
   std::unique_ptr<SyncSource> sync_source;
+  std::unique_ptr<Repair> repair;
   std::map<void*, std::shared_ptr<void>> sync_writes;  // in flight; may outlive their SyncTarget
   std::map<StoreId, Session*> sessions;                // by client
   std::set<wire::Connection*> connections;             // all accepted ones
@@ -200,6 +206,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   void read_sectors(Request* request, const ChunkKey& chunk, uint32_t first_sector,
                     uint32_t sectors, std::byte* into);
   void piece_done(ReadPiece* piece, int32_t result);
+  void end_piece(ReadPiece* piece);
   void finish_read(Request* request);
   void block_status(Request* request);
   ReadPiece* take_piece();

@@ -62,6 +62,10 @@ struct ServerCounters {
   uint64_t wal_appends = 0, checkpoints = 0, background_blocks = 0, syncs_started = 0,
            syncs_finished = 0, sync_bytes = 0;
   uint64_t corrupt_reads = 0, merges = 0;
+  // R11, in sectors: found damaged here, repaired (read again since), given up; answers to peers,
+  // answers dropped because the sector had changed
+  uint64_t damaged_sectors = 0, repaired_sectors = 0, repairs_failed = 0, repairs_answered = 0,
+           repairs_dropped = 0;
 };
 
 struct ServerStatus {

@@ -8,6 +8,7 @@
 #include "native/base/log.h"
 #include "native/base/mutant.h"
 #include "native/copyset/background.h"
+#include "native/copyset/repair.h"
 #include "native/wire/codec.h"
 
 namespace curve::copyset {
@@ -471,6 +472,9 @@ void StoreServer::State::peer_frame(const StoreId& peer, wire::Connection* conne
                                     wire::Frame& frame) {
   if (frame.type == wire::FrameType::kSyncRequest)
     return sync_source->request(peer, connection, frame);
+  if (frame.type == wire::FrameType::kRepairRequest)
+    return repair->request(peer, connection, frame);
+  if (frame.type == wire::FrameType::kRepairReply) return repair->reply(peer, frame);
   if (frame.type == wire::FrameType::kSyncReply) {
     base::Reader reader(frame.body);
     const auto body = reader.get<SyncReplyBody>();

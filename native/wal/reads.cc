@@ -1,5 +1,6 @@
-// Reading back: payload sectors as they are, and whole records with every check. A read pins its
-// segment (R7).
+// Reading back: payload sectors as they are, and whole records with every check; and writing back
+// what was found damaged (R11). Each pins its segment (R7).
+#include <algorithm>
 #include <cassert>
 #include <cstring>
 
@@ -36,6 +37,37 @@ void Wal::read(ReadOp* op) {
   };
   pin(op->position);
   s.file.read(&op->file_op);
+}
+
+uint64_t Wal::file_offset(uint64_t position) const { return state_->anchor.file_offset(position); }
+
+void Wal::rewrite(RewriteOp* op) {
+  State& s = *state_;
+  if (s.failed) return s.defer(op, -EIO);
+  if (!s.readable(op->position, op->from.size())) {
+    const bool gone = op->position < s.head && op->position % kSectorBytes == 0;
+    return s.defer(op, gone ? -ENODATA : -EINVAL);
+  }
+  const Append* oldest = s.inflight.front();
+  if (oldest && op->position + op->from.size() > oldest->position) return s.defer(op, -EAGAIN);
+  op->wal = this;
+  op->iov = {const_cast<std::byte*>(op->from.data()), op->from.size()};
+  op->file_op.owner = op;
+  op->file_op.iov = {&op->iov, 1};
+  op->file_op.offset_bytes = s.anchor.file_offset(op->position);
+  op->file_op.durable = true;
+  op->file_op.done = [](io::Op* file_op) {
+    auto* rewrite = static_cast<RewriteOp*>(file_op->owner);
+    State& state = *rewrite->wal->state_;
+    --state.rewrites;
+    rewrite->wal->unpin(rewrite->position);
+    if (file_op->result < 0) state.fail(state.next_sequence, file_op->result, "repair");
+    rewrite->result = std::min(file_op->result, 0);
+    rewrite->done(rewrite);
+  };
+  pin(op->position);
+  ++s.rewrites;
+  s.file.write(&op->file_op);
 }
 
 // Stages: the first sectors of the append; the rest of its header when that is longer; the payload

@@ -65,6 +65,7 @@ struct Wal::State {
   uint32_t inflight_count = 0;
   bool completing = false;
   bool failed = false;
+  uint32_t rewrites = 0;  // in flight
   uint64_t failed_sequence = UINT64_MAX;
 
   base::List<io::Op> deferred;  // to be answered in a later turn

@@ -173,8 +173,8 @@ bool Wal::ready() const {
   return state_->failed || state_->inflight_count < state_->options.inflight_appends_max;
 }
 bool Wal::busy() const {
-  return !state_->inflight.empty() || state_->footer_writing || state_->releasing ||
-         !state_->deferred.empty();
+  return !state_->inflight.empty() || state_->footer_writing || state_->rewrites ||
+         state_->releasing || !state_->deferred.empty();
 }
 bool Wal::failed() const { return state_->failed; }
 uint64_t Wal::generation() const { return state_->anchor.generation; }

@@ -103,6 +103,19 @@ struct ReadOp
   class Wal* wal = nullptr;
 };
 
+// R11: payload sectors of a durable append are written again with the content that their checksums
+// name, in place. The log says nothing new: where the write is torn, what was damaged stays
+// damaged.
+struct RewriteOp : io::Op {  // result: 0, -ENODATA (its segment is in use again), -EAGAIN (not
+                             // durable yet), -EINVAL, or -errno of the device (failed())
+  uint64_t position = 0;     // sector-aligned
+  std::span<const std::byte> from;  // sector multiple, 4 KiB-aligned
+  // of the WAL:
+  io::FileOp file_op;
+  iovec iov{};
+  class Wal* wal = nullptr;
+};
+
 // A whole record read back (lagging follower, recovery of metadata). Allocates; not the 4k path.
 // Its append must be done.
 struct RecordReadOp
@@ -193,6 +206,8 @@ class Wal {
 
   void read(ReadOp* op);  // pins its segment while it runs
   void read_record(RecordReadOp* op);
+  void rewrite(RewriteOp* op);
+  uint64_t file_offset(uint64_t position) const;  // where it lies in the file, for reports
   void pin(uint64_t position);  // a reader of its own will come back for this segment
   void unpin(uint64_t position);
 

@@ -42,6 +42,8 @@ enum class FrameType : uint8_t {
   kPeerAppendReplies = 52,  // array
   kSyncRequest = 56,
   kSyncReply = 57,
+  kRepairRequest = 58,  // sectors that one replica has lost (R11)
+  kRepairReply = 59,
   kSnapshotChunk = 60,
   kSnapshotChunkReply = 61,  // metaserver state transfer
 };

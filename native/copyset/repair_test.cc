@@ -1,0 +1,229 @@
+// Damage that real stores find (R11): bits are flipped in their files while they run, and whoever
+// reads gets what was written.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "native/copyset/repair.h"
+#include "native/copyset/spine_test.h"
+#include "native/wire/codec.h"
+#include "native/wire/connection.h"
+
+namespace curve::copyset {
+namespace {
+
+struct RepairTest : Spine {
+  // Where `content` (whole sectors) stands in a file of a store; -1: nowhere.
+  int64_t find(int i, const std::string& file, std::span<const std::byte> content) {
+    const int fd = ::open((directory / std::to_string(i) / file).c_str(), O_RDONLY | O_CLOEXEC);
+    std::vector<std::byte> part(4u << 20);
+    int64_t out = -1;
+    for (off_t at = 0; out < 0;) {
+      const ssize_t got = ::pread(fd, part.data(), part.size(), at);
+      if (got <= 0) break;
+      for (ssize_t k = 0; k + static_cast<ssize_t>(kSectorBytes) <= got; k += kSectorBytes) {
+        if (std::memcmp(part.data() + k, content.data(), kSectorBytes) == 0) out = at + k;
+      }
+      at += got;
+    }
+    ::close(fd);
+    return out;
+  }
+  void flip(int i, const std::string& file, int64_t offset) {
+    const int fd = ::open((directory / std::to_string(i) / file).c_str(), O_RDWR | O_CLOEXEC);
+    std::byte byte{};
+    EXPECT_EQ(::pread(fd, &byte, 1, offset), 1);
+    byte ^= std::byte{4};
+    EXPECT_EQ(::pwrite(fd, &byte, 1, offset), 1);
+    EXPECT_EQ(::fsync(fd), 0);
+    ::close(fd);
+  }
+  void damage(int i, const std::string& file, std::span<const std::byte> sector) {
+    const int64_t at = find(i, file, sector);
+    ASSERT_GE(at, 0);
+    flip(i, file, at + 77);
+    EXPECT_EQ(find(i, file, sector), -1);
+  }
+  void checkpoint() {
+    for (auto& server : servers) {
+      if (!server) continue;
+      Code code = Code::kBusy;
+      run_until([&] { server->checkpoint_now([&](Code result) { code = result; }); },
+                [&] { return code != Code::kBusy; });
+      EXPECT_EQ(code, Code::kOk);
+    }
+  }
+  CopysetId copyset_of(VolumeId volume, uint32_t chunk) {
+    return base::copyset_id(kPool, base::copyset_index(volume, chunk, kCopysets));
+  }
+  int leader_of(CopysetId id) {
+    for (int i = 0; i < 3; ++i) {
+      if (!servers[i]) continue;
+      for (const CopysetStatus& status : servers[i]->status(true).copysets)
+        if (status.copyset == id && status.role == raft::Role::kLeader) return i;
+    }
+    return -1;
+  }
+  ServerCounters counters(int i) { return servers[i]->status(false).counters; }
+  std::span<const std::byte> sector(const std::vector<std::byte>& data, size_t number) {
+    return std::span(data).subspan(number * kSectorBytes, kSectorBytes);
+  }
+  void expect_read(uint64_t offset, const std::vector<std::byte>& data) {
+    std::vector<std::byte> got(data.size());
+    ASSERT_EQ(io(client::IoType::kRead, offset, got), Code::kOk);
+    EXPECT_TRUE(got == data);
+  }
+  void start_volume() {
+    form();
+    fence(5, 1);
+    open_client(5, 1);
+  }
+};
+
+TEST_F(RepairTest, ADamagedBlockIsAnsweredFromAPeerAndRepaired) {
+  start_volume();
+  const auto data = pattern(1u << 20, 1);
+  ASSERT_EQ(io(client::IoType::kWrite, 0, {const_cast<std::byte*>(data.data()), data.size()}),
+            Code::kOk);
+  checkpoint();
+  const int leader = leader_of(copyset_of(5, 0));
+  ASSERT_GE(leader, 0);
+  for (size_t number : {0, 17, 18, 255}) damage(leader, "data", sector(data, number));
+  expect_read(0, data);
+  run_until([] {}, [&] { return counters(leader).repaired_sectors == 4; });
+  EXPECT_EQ(counters(leader).damaged_sectors, 4u);
+  EXPECT_EQ(leader_of(copyset_of(5, 0)), leader) << "leadership stays";
+  for (size_t number : {0, 17, 18, 255}) EXPECT_GE(find(leader, "data", sector(data, number)), 0);
+  const uint64_t bad = counters(leader).corrupt_reads;
+  expect_read(0, data);
+  EXPECT_EQ(counters(leader).corrupt_reads, bad);
+}
+
+TEST_F(RepairTest, ADamagedPayloadInTheLogIsRepairedWhereItIsRead) {
+  start_volume();
+  const auto data = pattern(256u << 10, 2);
+  ASSERT_EQ(io(client::IoType::kWrite, 0, {const_cast<std::byte*>(data.data()), data.size()}),
+            Code::kOk);
+  const int leader = leader_of(copyset_of(5, 0));
+  for (size_t number : {3, 40}) damage(leader, "wal", sector(data, number));
+  expect_read(0, data);
+  run_until([] {}, [&] { return counters(leader).repaired_sectors == 2; });
+  EXPECT_GE(find(leader, "wal", sector(data, 40)), 0);
+}
+
+TEST_F(RepairTest, TheBackgroundStepMovesNoDamage) {
+  start_volume();
+  const auto data = pattern(256u << 10, 3);
+  ASSERT_EQ(io(client::IoType::kWrite, 0, {const_cast<std::byte*>(data.data()), data.size()}),
+            Code::kOk);
+  run_until([] {}, [&] { return in_step(); });
+  for (int i = 0; i < 3; ++i) damage(i, "wal", sector(data, static_cast<size_t>(5 + i)));
+  checkpoint();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(counters(i).damaged_sectors, 1u);
+    EXPECT_GE(find(i, "data", sector(data, static_cast<size_t>(5 + i))), 0);
+  }
+  expect_read(0, data);
+}
+
+// Two of three copies are damaged, in different sectors and in the same one.
+TEST_F(RepairTest, OneCopyIsEnough) {
+  start_volume();
+  const auto data = pattern(64u << 10, 4);
+  ASSERT_EQ(io(client::IoType::kWrite, 0, {const_cast<std::byte*>(data.data()), data.size()}),
+            Code::kOk);
+  run_until([] {}, [&] { return in_step(); });
+  checkpoint();
+  const int leader = leader_of(copyset_of(5, 0));
+  for (size_t number = 0; number < 8; ++number) damage(leader, "data", sector(data, number));
+  for (size_t number = 4; number < 12; ++number)
+    damage((leader + 1) % 3, "data", sector(data, number));
+  expect_read(0, data);
+  run_until([] {}, [&] { return counters(leader).repaired_sectors == 8; });
+}
+
+// A store that plays a replica and asks another one, byte by byte.
+struct Asker {
+  wire::Identity self;
+  wire::Connection* connection = nullptr;
+  bool open = false, closed = false;
+  std::vector<std::byte> body;
+  base::Buffer payload;
+  bool answered = false;
+
+  void dial(io::Loop& loop, base::BufferPool& pool, const io::Address& to, const StoreId& wanted) {
+    wire::ConnectionHandler handler;
+    handler.owner = this;
+    handler.opened = [](void* owner, wire::Connection*) {
+      return static_cast<Asker*>(owner)->open = true;
+    };
+    handler.frame = [](void* owner, wire::Connection*, wire::Frame& frame) {
+      auto* self = static_cast<Asker*>(owner);
+      if (frame.type != wire::FrameType::kRepairReply) return;
+      self->body.assign(frame.body.begin(), frame.body.end());
+      self->payload = std::move(frame.payload);
+      self->answered = true;
+    };
+    handler.closed = [](void* owner, wire::Connection*, Code, int) {
+      static_cast<Asker*>(owner)->closed = true;
+    };
+    connection = wire::Connection::dial(loop, pool, to, self, wanted, 0, handler);
+  }
+};
+
+// R11 on the side that is asked: never below the index asked for, never from damage.
+TEST_F(RepairTest, APeerAnswersWhatItHoldsForSureAndNothingElse) {
+  start_volume();
+  const auto data = pattern(64u << 10, 5);
+  ASSERT_EQ(io(client::IoType::kWrite, 0, {const_cast<std::byte*>(data.data()), data.size()}),
+            Code::kOk);
+  run_until([] {}, [&] { return in_step(); });
+  checkpoint();
+  const CopysetId copyset = copyset_of(5, 0);
+  Index applied = 0;
+  for (const CopysetStatus& status : servers[1]->status(true).copysets)
+    if (status.copyset == copyset) applied = status.applied;
+  Asker asker;
+  asker.self.role = wire::PeerRole::kStore;
+  asker.self.id.bytes.fill(0xaa);
+  asker.self.incarnation = 1;
+  asker.self.secret = secret;
+  run_until([&] { asker.dial(*loop, pool, addresses[1], servers[1]->store_id()); },
+            [&] { return asker.open; });
+  RepairReplyBody reply;
+  auto ask = [&](Index index, uint16_t mask) {
+    RepairRequestBody body;
+    body.copyset = copyset;
+    body.volume = 5;
+    body.index = index;
+    body.mask = mask;
+    asker.answered = false;
+    asker.payload = {};
+    run_until(
+        [&] {
+          asker.connection->send(wire::FrameType::kRepairRequest, 1, wire::body_bytes(body));
+        },
+        [&] { return asker.answered; });
+    ASSERT_TRUE(wire::load_body(asker.body, reply));
+  };
+  ask(applied + 1, 0xffff);
+  EXPECT_EQ(static_cast<Code>(reply.code), Code::kBusy);
+  EXPECT_EQ(reply.mask, 0);
+  EXPECT_EQ(asker.payload.size(), 0u);
+  ask(applied, 0x8001);
+  EXPECT_EQ(static_cast<Code>(reply.code), Code::kOk);
+  EXPECT_EQ(reply.mask, 0x8001);
+  EXPECT_GE(reply.index, applied);
+  ASSERT_EQ(asker.payload.size(), kBlockBytes);
+  EXPECT_EQ(std::memcmp(asker.payload.data(), data.data(), kSectorBytes), 0);
+  EXPECT_EQ(std::memcmp(asker.payload.data() + 15 * kSectorBytes, data.data() + 15 * kSectorBytes,
+                        kSectorBytes),
+            0);
+  damage(1, "data", sector(data, 2));
+  ask(applied, 0x000f);
+  EXPECT_EQ(reply.mask, 0x000b) << "what is damaged is left out";
+  run_until([] {}, [&] { return counters(1).repaired_sectors == 1; });
+  run_until([&] { asker.connection->close(); }, [&] { return asker.closed; });
+}
+
+}  // namespace
+}  // namespace curve::copyset

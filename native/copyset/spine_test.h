@@ -1,0 +1,282 @@
+// For tests: three chunkservers and a client on one event loop over loopback, with real files and
+// sockets.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <tuple>
+
+#include "native/client/volume_client.h"
+#include "native/copyset/store_server.h"
+
+namespace curve::copyset {
+
+inline constexpr uint32_t kPool = 1, kCopysets = 8;
+
+inline std::vector<std::byte> pattern(size_t bytes, uint32_t seed) {
+  std::vector<std::byte> out(bytes);
+  for (size_t i = 0; i < bytes; ++i)
+    out[i] = static_cast<std::byte>(mix64(seed * 1000003ull + i / 8) >> (i % 8 * 8));
+  return out;
+}
+
+struct Spine : testing::Test {
+  void SetUp() override {
+    directory =
+        std::filesystem::temp_directory_path() / ("curve-spine-" + std::to_string(getpid()));
+    std::filesystem::remove_all(directory);
+    auto made = io::make_loop();
+    ASSERT_TRUE(made.ok()) << made.error().message;
+    loop = std::move(*made);
+    secret.assign(32, std::byte{7});
+    timer.owner = this;
+    for (int i = 0; i < 3; ++i) {
+      StoreFormat format;
+      format.store.bytes.fill(static_cast<uint8_t>(i + 1));
+      format.cluster.bytes.fill(9);
+      format.data_bytes = 256u << 20;
+      format.wal_bytes = 64u << 20;
+      const std::string path = directory / std::to_string(i);
+      std::filesystem::create_directories(path);
+      auto formatted = StoreServer::format(*loop, path, format);
+      ASSERT_TRUE(formatted.ok()) << formatted.error().message;
+    }
+    start_servers();
+  }
+
+  void start_servers() {
+    for (int i = 0; i < 3; ++i) open_server(i);
+    for (int i = 0; i < 3; ++i) introduce(i);
+  }
+
+  void open_server(int i) {
+    {
+      auto opened = StoreServer::open(*loop, pool, directory / std::to_string(i), secret, options);
+      ASSERT_TRUE(opened.ok()) << opened.error().message;
+      servers[i] = std::move(*opened);
+      auto bound = servers[i]->listen({"127.0.0.1:0"});
+      ASSERT_TRUE(bound.ok()) << bound.error().message;
+      addresses[i] = *bound;
+    }
+  }
+
+  // Everybody learns of everybody's address; the server starts.
+  void introduce(int i) {
+    for (int k = 0; k < 3; ++k) {
+      if (!servers[k]) continue;
+      servers[i]->set_peer(servers[k]->store_id(), addresses[k]);
+      servers[k]->set_peer(servers[i]->store_id(), addresses[i]);
+    }
+    servers[i]->start();
+  }
+
+  void stop_server(int i) {
+    bool stopped = false;
+    run_until([&] { servers[i]->stop([&] { stopped = true; }); }, [&] { return stopped; });
+    servers[i].reset();
+  }
+
+  using Contents = std::map<std::tuple<CopysetId, ChunkKey, uint32_t>, uint32_t>;
+  Contents contents(int i) {
+    Contents out;
+    for (uint32_t c = 0; c < kCopysets; ++c) {
+      const CopysetId id = base::copyset_id(kPool, c);
+      servers[i]->visit_sectors(
+          id, [&](const ChunkKey& chunk, uint32_t sector, StoreServer::SectorView view) {
+            out[{id, chunk, sector}] = view.crc;
+          });
+    }
+    return out;
+  }
+
+  bool in_step() {
+    std::map<CopysetId, Index> applied;
+    for (auto& server : servers) {
+      for (const CopysetStatus& status : server->status(true).copysets) {
+        if (status.syncing || status.applied != status.last) return false;
+        auto [it, fresh] = applied.emplace(status.copyset, status.applied);
+        if (!fresh && it->second != status.applied) return false;
+      }
+    }
+    return true;
+  }
+
+  void TearDown() override {
+    if (client) {
+      run_until([&] { client->close([this] { client_closed = true; }); },
+                [&] { return client_closed; });
+      client.reset();
+    }
+    stop_servers();
+    loop.reset();
+    std::filesystem::remove_all(directory);
+  }
+
+  void stop_servers() {
+    int stopped = 0;
+    run_until(
+        [&] {
+          for (auto& server : servers) {
+            if (server) server->stop([&] { ++stopped; });
+          }
+        },
+        [&] { return stopped == 3; });
+    for (auto& server : servers) server.reset();
+  }
+
+  // Runs `first` on the loop, then turns until `end` holds.
+  void run_until(std::function<void()> first, std::function<bool()> end) {
+    begin = std::move(first);
+    ended = std::move(end);
+    give_up_ns = 0;
+    timer.fire = [](io::Timer* each) {
+      Spine* self = static_cast<Spine*>(each->owner);
+      if (self->begin) {
+        self->give_up_ns = self->loop->now_ns() + 30'000'000'000;
+        auto once = std::move(self->begin);
+        self->begin = nullptr;
+        once();
+      }
+      if (self->ended() || self->loop->now_ns() > self->give_up_ns) return self->loop->stop();
+      self->loop->arm(each, self->loop->now_ns() + 1'000'000);
+    };
+    loop->arm(&timer, loop->now_ns());
+    loop->run();
+    EXPECT_TRUE(ended()) << "gave up waiting";
+  }
+
+  void form() {
+    int formed = 0;
+    run_until(
+        [&] {
+          for (uint32_t c = 0; c < kCopysets; ++c) {
+            replica::Genesis genesis;
+            genesis.group = base::copyset_id(kPool, c);
+            genesis.config.count = 3;
+            for (int i = 0; i < 3; ++i) genesis.config.members[i].store = servers[i]->store_id();
+            genesis.config.preferred = servers[c % 3]->store_id();
+            for (auto& server : servers) {
+              server->form(genesis, [&](Code code) { formed += code == Code::kOk; });
+            }
+          }
+        },
+        [&] { return formed == 3 * static_cast<int>(kCopysets) && leaders() == kCopysets; });
+  }
+
+  uint32_t leaders() {
+    uint32_t count = 0;
+    for (auto& server : servers) {
+      for (const CopysetStatus& status : server->status(true).copysets)
+        count += status.role == raft::Role::kLeader;
+    }
+    return count;
+  }
+
+  void fence(VolumeId volume, Epoch epoch) {
+    std::vector<CopysetId> all;
+    for (uint32_t c = 0; c < kCopysets; ++c) all.push_back(base::copyset_id(kPool, c));
+    size_t applied = 0;
+    int answers = 0;
+    run_until(
+        [&] {
+          for (auto& server : servers) {
+            server->fence(volume, epoch, epoch, {}, all, [&](FenceResult result) {
+              applied += result.applied.size();
+              ++answers;
+            });
+          }
+        },
+        [&] { return answers == 3; });
+    EXPECT_EQ(applied, kCopysets);
+  }
+
+  void open_client(VolumeId volume, Epoch epoch) {
+    client::VolumeMap map;
+    map.version = 1;
+    map.volume = map.placement_id = volume;
+    map.size_bytes = 1ull << 30;
+    map.epoch = epoch;
+    map.pool = kPool;
+    for (int i = 0; i < 3; ++i) map.stores.push_back({servers[i]->store_id(), addresses[i]});
+    for (uint32_t c = 0; c < kCopysets; ++c)
+      map.copysets.push_back({{0, 1, 2}, static_cast<uint8_t>(c % 3)});
+    client = client::VolumeClient::open(*loop, pool, map, secret);
+  }
+
+  Code io(client::IoType type, uint64_t offset, std::span<std::byte> bytes, uint64_t length = 0) {
+    iovec iov{bytes.data(), bytes.size()};
+    client::IoRequest request;
+    request.type = type;
+    request.offset_bytes = offset;
+    request.bytes = length ? length : bytes.size();
+    if (!bytes.empty()) request.iov = {&iov, 1};
+    bool done = false;
+    request.owner = &done;
+    request.done = [](client::IoRequest* each) { *static_cast<bool*>(each->owner) = true; };
+    run_until([&] { client->submit(&request); }, [&] { return done; });
+    return request.code;
+  }
+
+  // Writes `count` pieces of 1 MiB, and 512 bytes into each of them (R14), all at once, and reads
+  // them.
+  void flood(size_t count) {
+    struct Write : client::IoRequest {
+      std::vector<std::byte> data;
+      iovec part{};
+    };
+    std::vector<std::unique_ptr<Write>> writes;
+    size_t left = 2 * count;
+    auto add = [&](uint64_t offset, size_t bytes, uint32_t seed) {
+      Write& write = *writes.emplace_back(std::make_unique<Write>());
+      write.type = client::IoType::kWrite;
+      write.data = pattern(bytes, seed);
+      write.part = {write.data.data(), bytes};
+      write.iov = {&write.part, 1};
+      write.offset_bytes = offset;
+      write.bytes = bytes;
+      write.owner = &left;
+      write.done = [](client::IoRequest* each) { --*static_cast<size_t*>(each->owner); };
+    };
+    for (uint32_t i = 0; i < count; ++i) {
+      add(i * (2ull << 20), 1u << 20, i);
+      add(i * (2ull << 20) + (1u << 20) + 512, 512, 1000 + i);
+    }
+    run_until(
+        [&] {
+          for (auto& write : writes) client->submit(write.get());
+        },
+        [&] { return left == 0; });
+    for (auto& write : writes) {
+      ASSERT_EQ(write->code, Code::kOk);
+      std::vector<std::byte> got(write->bytes);
+      ASSERT_EQ(io(client::IoType::kRead, write->offset_bytes, got), Code::kOk);
+      EXPECT_TRUE(got == write->data) << "at " << write->offset_bytes;
+    }
+  }
+
+  uint64_t waited() {
+    uint64_t sum = 0;
+    for (auto& server : servers) sum += server->status(false).counters.waited;
+    return sum;
+  }
+
+  ServerOptions options;
+  std::filesystem::path directory;
+  base::BufferPool pool;
+  std::unique_ptr<io::Loop> loop;
+  std::vector<std::byte> secret;
+  std::unique_ptr<StoreServer> servers[3];
+  io::Address addresses[3];
+  std::unique_ptr<client::VolumeClient> client;
+  bool client_closed = false;
+  io::Timer timer;
+  std::function<void()> begin;
+  std::function<bool()> ended;
+  uint64_t give_up_ns = 0;
+};
+
+}  // namespace curve::copyset
