@@ -104,6 +104,8 @@ def written_bytes(metrics_address: str) -> int:
 
 def copy_with_a_kill(image: Path, target: str, metrics_address: str, steps: Steps) -> float:
     """Copies the image; kills a chunkserver in mid copy and restarts it. Returns seconds."""
+    # Asked for before, so that no program is started between the moment to kill and the kill.
+    pid = {s["name"]: s["pid"] for s in curve("status")["services"]}["chunkserver-2"]
     begin = time.monotonic()
     command = ["qemu-img", "convert", "-n", "-r", COPY_RATE, "-f", "raw", "-O", "raw"]
     copy = subprocess.Popen([*command, str(image), target], stderr=subprocess.PIPE, text=True)
@@ -112,16 +114,15 @@ def copy_with_a_kill(image: Path, target: str, metrics_address: str, steps: Step
             if copy.poll() is not None or time.monotonic() - begin > 120:
                 raise FailedError("The copy ended or stood still before a quarter was written.")
             time.sleep(0.02)
-        services = {s["name"]: s["pid"] for s in curve("status")["services"]}
-        os.kill(services["chunkserver-2"], signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         if copy.poll() is not None:
             raise FailedError("The copy was over before the chunkserver was killed.")
-        steps.begin(f"SIGKILL of chunkserver-2 (pid {services['chunkserver-2']}) in mid copy")
+        steps.begin(f"SIGKILL of chunkserver-2 (pid {pid}) in mid copy")
         time.sleep(1.0)
         started = curve("up")["started"]
         if started != ["chunkserver-2"]:
             raise FailedError(f"`curve up` restarted {started}, not chunkserver-2.")
-        steps.begin("`curve up` has restarted it; the copy goes on")
+        steps.begin("`curve up` has restarted it; the rest of the copy")
         said = copy.communicate(timeout=240)[1]
         if copy.returncode:
             raise FailedError(f"qemu-img convert failed: {said.strip()}")
