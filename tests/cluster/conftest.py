@@ -32,9 +32,10 @@ class RunningCluster:
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, json: bool = True) -> subprocess.CompletedProcess[str]:
+        options = ["--json"] if json else []
         return subprocess.run(
-            [sys.executable, "-m", "curve_py.cli.main", *arguments, "--json"],
+            [sys.executable, "-m", "curve_py.cli.main", *arguments, *options],
             env={**os.environ, "CURVE_DIR": str(self.directory)},
             cwd="/",
             capture_output=True,

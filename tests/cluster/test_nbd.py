@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,22 @@ def test_several_volumes_at_one_address_share_a_process(cluster, uri: str) -> No
     assert cluster.run("volume", "export", "second", "--nbd", address).returncode == 1
     cluster.curve("volume", "unexport", "second")
     assert cluster.run("volume", "unexport", "second").returncode == 1
+
+
+def test_after_a_restart_up_says_what_was_exported(cluster, uri: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    address = f"unix:{tmp_path}/ended.sock"
+    cluster.curve("volume", "create", "ended", "64MiB")
+    pid = cluster.curve("volume", "export", "ended", "--nbd", address, "--shared")["export"]["pid"]
+    assert cluster.up()["exports_ended"] == []
+    os.kill(pid, signal.SIGKILL)
+    ended = cluster.up()["exports_ended"]
+    assert [(e["volume"], e["address"], e["mode"]) for e in ended] == [("ended", address, "shared")]
+    done = cluster.run("up", json=False)
+    assert f"curve volume export ended --nbd {address} --shared" in done.stderr, done.stderr
+    cluster.curve("volume", "export", "ended", "--nbd", address)
+    assert cluster.up()["exports_ended"] == []
+    cluster.curve("volume", "unexport", "ended")
+    assert cluster.up()["exports_ended"] == []
 
 
 def test_an_export_in_use_grows_for_new_connections(cluster, uri: str) -> None:  # type: ignore[no-untyped-def]

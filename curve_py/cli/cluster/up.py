@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from curve_py.cli.local.cluster import LocalCluster, service_names
-from curve_py.cli.local.exports import Exports
+from curve_py.cli.local.exports import Exports, export_fields
 from curve_py.cli.options import DirOption, JsonOption
 from curve_py.cli.output import Output
 from curve_py.client.directory import ClusterDirectory, Description
@@ -37,6 +37,8 @@ def run(
     """Start a cluster on this machine, or what is missing of it.
 
     Run again after a crash or a reboot it starts the services that do not run, with their data.
+    Exports are not made again by itself, since one may take a volume away from somebody who has it
+    by now: it says which there were, and how to make them.
     """
     output = Output(json)
     directory = ClusterDirectory(dir)
@@ -47,6 +49,7 @@ def run(
         started = cluster.start_missing(description)
         with output.progress() as progress:
             cluster.wait_ready(description, progress)
+    ended = Exports(directory).ended()
     output.result(
         {
             "directory": str(directory.path),
@@ -56,9 +59,12 @@ def run(
                 {"name": name, "pid": cluster.processes.pid(name)}
                 for name in service_names(description)
             ],
+            "exports_ended": [export_fields(export) for export in ended],
         },
         _summary(description, started, directory),
     )
+    for export in ended:
+        output.note(f"Not exported any more; to export it again: {export.command}")
     if foreground:
         _stay(cluster, description, output)
 

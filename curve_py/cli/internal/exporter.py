@@ -12,6 +12,7 @@ import json as json_module
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -148,6 +149,7 @@ class Exporter:
             self._volumes[name] = volume
         finally:
             self._adding.discard(name)
+        await asyncio.to_thread(self._record)
         _log.info("exported", extra={"volume": name, "mode": str(mode)})
         return self._fields(name)
 
@@ -162,20 +164,20 @@ class Exporter:
             node = self._cluster.node()
             await asyncio.to_thread(node.nbd_remove, self._server, name)
             await asyncio.to_thread(volume.close)
+            await asyncio.to_thread(self._record)
             _log.info("export ended", extra={"volume": name})
         return {"removed": removed, "left": len(self._volumes) + len(self._adding)}
 
+    def _export(self, name: str) -> Export:
+        mode = str(self._volumes[name].mode)
+        return Export(name, self._address, os.getpid(), mode, self._http_address)
+
     def _fields(self, name: str) -> dict[str, Any]:
-        export = Export(
-            name, self._address, os.getpid(), str(self._volumes[name].mode), self._http_address
-        )
-        return {
-            "volume": export.volume,
-            "address": export.address,
-            "pid": export.pid,
-            "mode": export.mode,
-            "http_address": export.http_address,
-        }
+        return asdict(self._export(name))
+
+    def _record(self) -> None:
+        exports = Exports(self._directory)
+        exports.record(exports.name_of(self._wanted), [self._export(n) for n in self._volumes])
 
     def metrics(self) -> Iterator[Metric]:
         """What the NBD server and the native clients count."""

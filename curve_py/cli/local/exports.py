@@ -1,8 +1,9 @@
 """Exporter processes: one per address, with any number of volumes by name.
 
-Owns: run/exports/ with one record per process (address, pid) and its control socket, on which one
-JSON object per line is asked and answered: add, remove, list. The directory is the owner's alone,
-which is the access control of the socket. May block.
+Owns: run/exports/ with, for each process, its control socket, on which one JSON object per line is
+asked and answered: add, remove, list; and the list of its exports, which outlives a process that
+was not told to end them. The directory is the owner's alone, which is the access control of the
+socket. May block.
 """
 
 from __future__ import annotations
@@ -54,6 +55,13 @@ class Export:
             return f"nbd+unix:///{self.volume}?socket={self.address.removeprefix('unix:')}"
         return f"nbd://{self.address}/{self.volume}"
 
+    @property
+    def command(self) -> str:
+        """What makes it again."""
+        option = {"shared": " --shared", "read_only": " --read-only"}.get(self.mode, "")
+        address = self.address if self.address.startswith("unix:") else f"tcp:{self.address}"
+        return f"curve volume export {self.volume} --nbd {address}{option}"
+
 
 def export_fields(export: Export) -> dict[str, Any]:
     return {**asdict(export), "uri": export.uri}
@@ -91,6 +99,7 @@ class Exports:
     def add(self, volume: str, address: str, mode: str, http_address: str, refuse: bool) -> Export:
         """Exports the volume at the address; starts the process if there is none."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.forget(volume)
         name = self.name_of(address)
         if self._processes.pid(name) is None:
             self._start(name, address, http_address)
@@ -101,6 +110,7 @@ class Exports:
 
     def remove(self, volume: str) -> list[Export]:
         """Ends every export of the volume. Raises NotFoundError when there is none."""
+        self.forget(volume)
         removed = []
         for name in self._running():
             answer = self._call(name, {"verb": "remove", "volume": volume})
@@ -118,6 +128,33 @@ class Exports:
         for name in self._running():
             with contextlib.suppress(UnavailableError):
                 found += [Export(**e) for e in self._call(name, {"verb": "list"})["exports"]]
+        return found
+
+    def record(self, name: str, exports: builtins.list[Export]) -> None:
+        """Writes down what a process exports; for the process itself."""
+        path = self.folder / f"{name}.json"
+        if not exports:
+            path.unlink(missing_ok=True)
+            return
+        temporary = path.with_suffix(".new")
+        temporary.write_text(json.dumps([asdict(export) for export in exports]))
+        os.replace(temporary, path)
+
+    def ended(self) -> builtins.list[Export]:
+        """Exports whose process is gone, though nobody ended them: `curve down`, a crash."""
+        return [export for exports in self._ended().values() for export in exports]
+
+    def forget(self, volume: str) -> None:
+        """Ended exports of the volume are nobody's concern any more."""
+        for name, exports in self._ended().items():
+            self.record(name, [export for export in exports if export.volume != volume])
+
+    def _ended(self) -> dict[str, builtins.list[Export]]:
+        found: dict[str, builtins.list[Export]] = {}
+        for path in sorted(self.folder.glob("exporter-*.json")):
+            if self._processes.pid(path.stem) is None:
+                with contextlib.suppress(OSError, ValueError, TypeError):
+                    found[path.stem] = [Export(**e) for e in json.loads(path.read_text())]
         return found
 
     def stop_all(self) -> builtins.list[str]:

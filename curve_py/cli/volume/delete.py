@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from curve_py.cli.local.exports import Exports
 from curve_py.cli.options import DirOption, JsonOption
 from curve_py.cli.output import Output
 from curve_py.client import Cluster
+from curve_py.client.directory import ClusterDirectory
 
 
 def run(
@@ -22,6 +24,7 @@ def run(
     """Delete a volume and its data; there is no way back."""
     with Cluster.connect(dir) as cluster:
         cluster.volumes().delete(name, force=force)
+    Exports(ClusterDirectory(dir)).forget(name)
     Output(json).result(
         {"deleted": name},
         f"Volume '{name}' is deleted; its space comes back within a minute.",
