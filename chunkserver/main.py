@@ -32,7 +32,7 @@ from curve_py.service.meta_client import AsyncMetaClient
 from curve_py.service.secret import load_secret
 from curve_py.service.server import GRACE_SECONDS, listen, make_server
 from curve_py.service.structured_log import set_up_logging
-from curve_py.types import new_uuid, uuid_text
+from curve_py.types import uuid_text
 from curve_py.volume_map import split_address
 
 PROGRAM = "curve-chunkserver"
@@ -49,24 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         advertised = numeric_address(settings.data_advertise or settings.data_listen)
         set_up_logging("chunkserver", settings.log_level)
         if settings.format:
-            _format(settings)
-        native = open_store(settings.store_path, settings.data_listen, secret, settings.options)
+            store_id = format_store(settings)
+            _log.info(
+                "formatted",
+                extra={"store": uuid_text(store_id), "path": str(settings.store_path)},
+            )
+        native = open_store(settings, secret)
     except CurveError as error:
         return fail(PROGRAM, error)
     return run_service(PROGRAM, lambda stop: serve(settings, secret, native, advertised, stop))
-
-
-def _format(settings: ChunkserverSettings) -> None:
-    """R1: a new store has a new id, always."""
-    store_id = new_uuid()
-    format_store(
-        settings.store_path,
-        store_id,
-        settings.cluster_id,
-        settings.data_bytes,
-        settings.wal_bytes_wanted,
-    )
-    _log.info("formatted", extra={"store": uuid_text(store_id), "path": str(settings.store_path)})
 
 
 def numeric_address(address: str) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-from pathlib import Path
 from typing import Any
 
+from chunkserver.devices import check_block_device, check_empty, device_bytes
 from chunkserver.ports import CopysetsDone, FormDone, NativeStore
+from chunkserver.settings import ChunkserverSettings
 from curve_py.errors import (
     BusyError,
     ConfigError,
@@ -20,6 +21,7 @@ from curve_py.errors import (
     InternalError,
     UnavailableError,
 )
+from curve_py.types import new_uuid
 
 _EVENTS_PER_TURN = 64
 _ORDER_SECONDS = 5.0
@@ -35,17 +37,48 @@ def _native() -> Any:
         ) from None
 
 
-def format_store(
-    path: Path, store_id: bytes, cluster_id: bytes, data_bytes: int, wal_bytes: int
-) -> None:
-    """Makes a new store; may take as long as zeroing the log takes. Raises CurveError."""
-    _native().format(str(path), store_id, cluster_id, data_bytes, wal_bytes)
+def format_store(settings: ChunkserverSettings) -> bytes:
+    """Makes a new store, which takes as long as zeroing its log; returns its id. Raises CurveError.
+
+    R1: a new store has a new id, always. Cut off before its end it has left no store.
+    """
+    for device in settings.devices:
+        check_block_device(device)
+        if not settings.force:
+            check_empty(device)
+    try:
+        settings.store_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"The directory {settings.store_path} cannot be made: {error.strerror}."
+        ) from None
+    data_bytes, wal_bytes = settings.sizes(
+        device_bytes(settings.data_device) if settings.data_device else 0
+    )
+    store_id = new_uuid()
+    _native().format(
+        str(settings.wal),
+        str(settings.data),
+        store_id,
+        settings.cluster_id,
+        data_bytes,
+        wal_bytes,
+        settings.force,
+    )
+    return store_id
 
 
-def open_store(path: Path, listen: str, secret: bytes, options: dict[str, int]) -> NativeStore:
+def open_store(settings: ChunkserverSettings, secret: bytes) -> NativeStore:
     """Raises CurveError: damage, another process's store, no store."""
+    for device in settings.devices:
+        check_block_device(device)
     store: NativeStore = _native()(
-        store_path=str(path), listen=listen, secret=secret, options=options
+        wal=str(settings.wal),
+        data=str(settings.data),
+        peers=str(settings.store_path / "peers.json"),
+        listen=settings.data_listen,
+        secret=secret,
+        options=settings.options,
     )
     return store
 

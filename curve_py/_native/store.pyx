@@ -85,11 +85,12 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
 
 
 cdef extern from "curve_py/_native/store_glue.h" namespace "curve::glue" nogil:
-    Outcome store_format(const string& directory, const StoreId& store, const StoreId& cluster, uint64_t data_bytes,
-                         uint64_t wal_bytes)
+    Outcome store_format(const string& wal, const string& data, const StoreId& store, const StoreId& cluster,
+                         uint64_t data_bytes, uint64_t wal_bytes, cbool force)
+    cbool store_exists(const string& data, cbool& exists, Error& error)
     cbool store_option(ServerOptions& options, const string& name, uint64_t value)
-    cbool store_open(const string& directory, const string& listen, const string& secret, const ServerOptions& options,
-                     unique_ptr[StoreNode]& into, Error& error)
+    cbool store_open(const string& wal, const string& data, const string& listen, const string& secret,
+                     const ServerOptions& options, unique_ptr[StoreNode]& into, Error& error)
     Genesis genesis(uint64_t id, const vector[StoreId]& stores, const vector[int]& learners, const StoreId& preferred)
     int event_type(const StoreEvent& event)
     int role_number(const CopysetStatus& status)
@@ -115,30 +116,42 @@ cdef class StoreServer:
     cdef dict _peers
 
     @staticmethod
-    def format(str path, bytes store_id, bytes cluster_id, data_bytes, wal_bytes):
-        cdef string directory = path.encode()
+    def format(str wal, str data, bytes store_id, bytes cluster_id, data_bytes, wal_bytes, bint force):
+        cdef string wal_path = wal.encode(), data_path = data.encode()
         cdef StoreId store = _to_id(store_id), cluster = _to_id(cluster_id)
-        cdef uint64_t data = data_bytes, wal = wal_bytes
+        cdef uint64_t for_data = data_bytes, for_wal = wal_bytes
+        cdef cbool forced = force
         cdef Outcome outcome
-        os.makedirs(path, mode=0o700, exist_ok=True)
         with nogil:
-            outcome = store_format(directory, store, cluster, data, wal)
+            outcome = store_format(wal_path, data_path, store, cluster, for_data, for_wal, forced)
         if not outcome.ok():
             raise native_error(code_number(outcome.error().code), outcome.error().message.decode())
 
-    def __init__(self, *, str store_path, str listen, bytes secret, dict options):
+    @staticmethod
+    def exists(str data):
+        cdef string data_path = data.encode()
+        cdef cbool found = False, answered
+        cdef Error error
+        with nogil:
+            answered = store_exists(data_path, found, error)
+        if not answered:
+            raise native_error(code_number(error.code), error.message.decode())
+        return bool(found)
+
+    def __init__(self, *, str wal, str data, str peers, str listen, bytes secret, dict options):
         cdef ServerOptions native
-        cdef string directory = store_path.encode(), address = listen.encode(), key = secret
+        cdef string wal_path = wal.encode(), data_path = data.encode()
+        cdef string address = listen.encode(), key = secret
         cdef Error error
         cdef cbool opened
         for name, value in options.items():
             if not store_option(native, name.encode(), <uint64_t>value):
                 raise InvalidError(f"There is no store option {name!r}.", "See docs/operations.md for the names.")
         with nogil:
-            opened = store_open(directory, address, key, native, self._node, error)
+            opened = store_open(wal_path, data_path, address, key, native, self._node, error)
         if not opened:
             raise native_error(code_number(error.code), error.message.decode())
-        self._peers_path = os.path.join(store_path, "peers.json")
+        self._peers_path = peers
         self._peers = {}
         if os.path.exists(self._peers_path):
             with open(self._peers_path, encoding="utf-8") as file:

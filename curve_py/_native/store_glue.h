@@ -6,9 +6,22 @@
 
 namespace curve::glue {
 
-inline Outcome store_format(const std::string& directory, const StoreId& store, const StoreId& cluster, uint64_t data_bytes,
-                            uint64_t wal_bytes) {
-  return copyset::StoreNode::format(directory, {store, cluster, data_bytes, wal_bytes});
+inline Outcome store_format(const std::string& wal, const std::string& data, const StoreId& store, const StoreId& cluster,
+                            uint64_t data_bytes, uint64_t wal_bytes, bool force) {
+  copyset::StoreFormat format;
+  format.store = store;
+  format.cluster = cluster;
+  format.data_bytes = data_bytes;
+  format.wal_bytes = wal_bytes;
+  format.force = force;
+  return copyset::StoreNode::format({wal, data}, format);
+}
+
+inline bool store_exists(const std::string& data, bool& exists, Error& error) {
+  auto found = copyset::StoreNode::exists({{}, data});
+  if (found) exists = *found;
+  else error = found.error();
+  return found.ok();
 }
 
 // Tuning by name; false: unknown name.
@@ -24,10 +37,10 @@ inline bool store_option(copyset::ServerOptions& options, const std::string& nam
   return true;
 }
 
-inline bool store_open(const std::string& directory, const std::string& listen, const std::string& secret,
+inline bool store_open(const std::string& wal, const std::string& data, const std::string& listen, const std::string& secret,
                        const copyset::ServerOptions& options, std::unique_ptr<copyset::StoreNode>& into, Error& error) {
   const auto key = to_bytes(secret);
-  return take(copyset::StoreNode::open(directory, listen, key, options), into, error);
+  return take(copyset::StoreNode::open({wal, data}, listen, key, options), into, error);
 }
 
 inline replica::Genesis genesis(CopysetId id, const std::vector<StoreId>& stores, const std::vector<int>& learners,

@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _check_directory(settings: MetaserverSettings) -> None:
     """R1: an empty store starts only by an explicit bootstrap, and a used one never by it."""
     directory = settings.data_dir
-    used = directory.is_dir() and any(directory.iterdir())
+    # wal.new is what a bootstrap leaves that was cut off: it was no member yet.
+    used = directory.is_dir() and any(entry.name != "wal.new" for entry in directory.iterdir())
     if used and settings.bootstrap:
         raise ConfigError(
             f"{directory} is not empty, so it cannot be bootstrapped again.",

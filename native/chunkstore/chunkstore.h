@@ -43,9 +43,8 @@ struct FormatOptions {
   uint32_t reserve_percent = 2;  // new allocations stop here (R8)
   uint64_t blob_bytes =
       0;  // most that the blobs of one checkpoint may take; 0: bytes / 128, 1 MiB .. 512 MiB
-  bool zeroed = false;     // write zeros over all of it (slow), so that no first write changes
-                           // file-system metadata later
-  bool overwrite = false;  // also where a store is already (else kExists)
+  bool zeroed = false;  // write zeros over all of it (slow), so that no first write changes
+                        // file-system metadata later
 };
 
 // The state of one block as the map says. physical == 0: not mapped, everything reads as zeros.
@@ -152,9 +151,14 @@ struct Usage {
 
 class ChunkStore {
  public:
+  // Where no complete store is (else kExists). The superblocks come last and make it one.
   static Outcome format(io::Loop& loop, const std::string& path, const FormatOptions& options);
-  // kExists if a store is at `path`, kLocked if somebody has it open; nothing is changed.
+  // kExists if a complete store is at `path`, kLocked if somebody has it open; nothing is changed.
   static Outcome check_free(io::Loop& loop, const std::string& path);
+  // Whether a complete store is at `path`; not one whose formatting was cut off. Takes no lock.
+  static Result<bool> exists(io::Loop& loop, const std::string& path);
+  // Ends the store at `path`, if there is one: durably no superblock any more.
+  static Outcome erase(io::Loop& loop, const std::string& path);
   // Reads superblock, root and every page; refuses damage with a sentence that says which structure
   // at which offset, what was expected and found, and what to do. kLocked when another process has
   // it.

@@ -319,15 +319,19 @@ TEST_F(ChunkStoreTest, ASecondProcessIsRefused) {
   EXPECT_EQ(second.error().code, Code::kLocked);
 }
 
-TEST_F(ChunkStoreTest, FormatRefusesAStoreUnlessToldToOverwrite) {
+TEST_F(ChunkStoreTest, FormatRefusesAStoreUntilItIsErased) {
   store.close();
+  EXPECT_TRUE(*ChunkStore::exists(*real.loop, real.path));
   FormatOptions options = real.options();
   const Outcome again = ChunkStore::format(*real.loop, real.path, options);
   ASSERT_FALSE(again.ok());
   EXPECT_EQ(again.error().code, Code::kExists);
   EXPECT_NE(again.error().message.find(options.store.text()), std::string::npos)
       << again.error().message;
-  options.overwrite = true;
+  EXPECT_EQ(ChunkStore::check_free(*real.loop, real.path).error().code, Code::kExists);
+  ASSERT_TRUE(ChunkStore::erase(*real.loop, real.path).ok());
+  EXPECT_FALSE(*ChunkStore::exists(*real.loop, real.path));
+  EXPECT_TRUE(ChunkStore::check_free(*real.loop, real.path).ok());
   options.store.bytes[0] = 99;
   EXPECT_TRUE(ChunkStore::format(*real.loop, real.path, options).ok());
   store.open();

@@ -138,16 +138,15 @@ class CrashRun {
       store.run = [this](const std::function<bool()>& done) {
         world_.run_until(done, 60 * sim::kSecond);
       };
-      if (!formatted_) {
+      if (!formatted_ && !*ChunkStore::exists(loop, store.path)) {
         FormatOptions options;
         options.store.bytes = {1};
         options.bytes = kStoreBytesMin;
         options.reserve_percent = 0;
-        options.overwrite = true;
         if (auto outcome = ChunkStore::format(loop, store.path, options); !outcome)
           fail("format: " + outcome.error().message);
-        formatted_ = true;
       }
+      formatted_ = true;
       auto opened = ChunkStore::open(loop, store.pool, store.path);
       if (!opened) {
         refused_ = lossy_ && opened.error().code == Code::kCorrupt;

@@ -89,23 +89,67 @@ Outcome write_superblocks(io::File& file, const std::string& path, Superblock su
   return {};
 }
 
-Outcome no_store_in(io::File& file, const std::string& path) {
+// The store that is in the file; none where formatting never wrote a superblock. R1: one that is
+// only damaged is a store too. A first copy that is torn with no second one was being formatted.
+struct FoundStore {
+  bool complete = false;
+  std::string name;
+};
+
+Result<FoundStore> find_store(io::File& file, const std::string& path) {
+  if (file.size_bytes() < kRootsOffset) return FoundStore{};
   Aligned block(kStructBytes);
-  if (file.size_bytes() < kRootsOffset) return {};
-  for (uint64_t offset : kSuperblockOffsets)
-    if (file.read_sync(offset, block.span()) == 0 &&
-        flaw_of(block.as<Superblock>(), kSuperblockMagic).none())
-      return Error{Code::kExists, path + ": holds store " + block.as<Superblock>().store.text() +
-                                      " already; remove it first, or format with overwrite"};
-  return {};
+  FoundStore found;
+  for (uint64_t offset : kSuperblockOffsets) {
+    if (int error = file.read_sync(offset, block.span()))
+      return io_error(path, "cannot read the superblock", offset, error);
+    const auto& copy = block.as<Superblock>();
+    const bool whole = flaw_of(copy, kSuperblockMagic).none();
+    if (whole || (copy.magic == kSuperblockMagic && offset == kSuperblockOffsets[1]))
+      found = {true, whole ? "store " + copy.store.text() : "a damaged store"};
+    if (whole) break;
+  }
+  return found;
+}
+
+Outcome no_store_in(io::File& file, const std::string& path) {
+  auto found = find_store(file, path);
+  if (!found) return found.error();
+  if (!found->complete) return {};
+  return Error{Code::kExists, path + ": holds " + found->name +
+                                  " already; remove it, or format with force, which destroys it"};
 }
 
 }  // namespace
 
 Outcome ChunkStore::check_free(io::Loop& loop, const std::string& path) {
-  auto file = io::File::open(loop, path, {.create = true});
+  auto file = io::File::open(loop, path, {});
+  if (!file && file.error().code == Code::kNotFound) return {};
   if (!file) return file.error();
   return no_store_in(*file, path);
+}
+
+Result<bool> ChunkStore::exists(io::Loop& loop, const std::string& path) {
+  auto file = io::File::open(loop, path, {.read_only = true, .lock = false});
+  if (!file && file.error().code == Code::kNotFound) return false;
+  if (!file) return file.error();
+  auto found = find_store(*file, path);
+  if (!found) return found.error();
+  return found->complete;
+}
+
+Outcome ChunkStore::erase(io::Loop& loop, const std::string& path) {
+  auto file = io::File::open(loop, path, {});
+  if (!file && file.error().code == Code::kNotFound) return {};
+  if (!file) return file.error();
+  if (file->size_bytes() < kRootsOffset) return {};
+  Aligned zeros(kStructBytes);
+  for (uint64_t offset : kSuperblockOffsets)
+    if (int error = file->write_sync(offset, zeros.span()))
+      return io_error(path, "cannot erase the superblock", offset, error);
+  if (int error = file->sync_sync())
+    return io_error(path, "cannot erase the superblocks", kSuperblockOffsets[0], error);
+  return {};
 }
 
 Outcome ChunkStore::format(io::Loop& loop, const std::string& path, const FormatOptions& options) {
@@ -119,9 +163,7 @@ Outcome ChunkStore::format(io::Loop& loop, const std::string& path, const Format
   const uint64_t bytes = options.bytes ? options.bytes : file->size_bytes();
   auto geometry = plan_geometry(bytes, options.blob_bytes);
   if (!geometry) return Error{geometry.error().code, path + ": " + geometry.error().message};
-  Aligned block(kStructBytes);
-  if (!options.overwrite)
-    if (auto none = no_store_in(*file, path); !none) return none;
+  if (auto none = no_store_in(*file, path); !none) return none;
   if (options.zeroed || file->size_bytes() < geometry->bytes)
     if (int error = options.zeroed ? file->allocate_zeroed_sync(geometry->bytes)
                                    : file->allocate_sync(geometry->bytes))

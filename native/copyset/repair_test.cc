@@ -199,9 +199,7 @@ TEST_F(RepairTest, APeerAnswersWhatItHoldsForSureAndNothingElse) {
     asker.answered = false;
     asker.payload = {};
     run_until(
-        [&] {
-          asker.connection->send(wire::FrameType::kRepairRequest, 1, wire::body_bytes(body));
-        },
+        [&] { asker.connection->send(wire::FrameType::kRepairRequest, 1, wire::body_bytes(body)); },
         [&] { return asker.answered; });
     ASSERT_TRUE(wire::load_body(asker.body, reply));
   };

@@ -16,35 +16,40 @@ namespace {
 constexpr uint8_t kBlobVersion = 1;
 constexpr CopysetId kStoreBlob = 0;  // pool 0 is reserved: this blob is the store's own
 
-std::string wal_path(const std::string& directory) { return directory + "/wal"; }
-std::string data_path(const std::string& directory) { return directory + "/data"; }
-
 }  // namespace
 
-Outcome StoreServer::format(io::Loop& loop, const std::string& directory,
-                            const StoreFormat& format) {
-  // R1: before anything is written. The log comes first then: a store exists once it is complete.
-  if (auto free = chunkstore::ChunkStore::check_free(loop, data_path(directory)); !free)
-    return free;
+Outcome StoreServer::format(io::Loop& loop, const StorePaths& paths, const StoreFormat& format) {
+  // R1: an old store ends before anything of the new one is written. The log comes first then: a
+  // store exists once it is complete.
+  if (format.force) {
+    if (auto erased = chunkstore::ChunkStore::erase(loop, paths.data); !erased) return erased;
+  } else {
+    if (auto free = chunkstore::ChunkStore::check_free(loop, paths.data); !free) return free;
+    if (auto free = wal::Wal::check_free(loop, paths.wal); !free) return free;
+  }
   wal::FormatOptions wal_options;
   wal_options.store = format.store;
   wal_options.bytes = format.wal_bytes;
   wal_options.segment_bytes = format.wal_segment_bytes;
-  if (auto made = wal::Wal::format(loop, wal_path(directory), wal_options); !made) return made;
+  if (auto made = wal::Wal::format(loop, paths.wal, wal_options); !made) return made;
   chunkstore::FormatOptions options;
   options.store = format.store;
   options.cluster = format.cluster;
   options.bytes = format.data_bytes;
-  return chunkstore::ChunkStore::format(loop, data_path(directory), options);
+  return chunkstore::ChunkStore::format(loop, paths.data, options);
+}
+
+Result<bool> StoreServer::exists(io::Loop& loop, const StorePaths& paths) {
+  return chunkstore::ChunkStore::exists(loop, paths.data);
 }
 
 Result<std::unique_ptr<StoreServer>> StoreServer::open(io::Loop& loop, base::BufferPool& pool,
-                                                       const std::string& directory,
+                                                       const StorePaths& paths,
                                                        std::span<const std::byte> secret,
                                                        const ServerOptions& options) {
-  auto store = chunkstore::ChunkStore::open(loop, pool, data_path(directory));
+  auto store = chunkstore::ChunkStore::open(loop, pool, paths.data);
   if (!store) return store.error();
-  auto wal = wal::Wal::open(loop, pool, wal_path(directory), (*store)->store_id(), options.wal);
+  auto wal = wal::Wal::open(loop, pool, paths.wal, (*store)->store_id(), options.wal);
   if (!wal) return wal.error();
   auto state = std::make_unique<State>(loop, pool, options);
   state->secret.assign(secret.begin(), secret.end());

@@ -42,7 +42,7 @@ struct Spine : testing::Test {
       format.wal_bytes = 64u << 20;
       const std::string path = directory / std::to_string(i);
       std::filesystem::create_directories(path);
-      auto formatted = StoreServer::format(*loop, path, format);
+      auto formatted = StoreServer::format(*loop, StorePaths::in(path), format);
       ASSERT_TRUE(formatted.ok()) << formatted.error().message;
     }
     start_servers();
@@ -55,7 +55,8 @@ struct Spine : testing::Test {
 
   void open_server(int i) {
     {
-      auto opened = StoreServer::open(*loop, pool, directory / std::to_string(i), secret, options);
+      auto opened = StoreServer::open(*loop, pool, StorePaths::in(directory / std::to_string(i)),
+                                      secret, options);
       ASSERT_TRUE(opened.ok()) << opened.error().message;
       servers[i] = std::move(*opened);
       auto bound = servers[i]->listen({"127.0.0.1:0"});

@@ -19,13 +19,19 @@ struct StoreNode::State {
 StoreNode::StoreNode(std::unique_ptr<State> state) : state_(std::move(state)) {}
 StoreNode::~StoreNode() { stop(); }
 
-Outcome StoreNode::format(const std::string& directory, const StoreFormat& format) {
+Outcome StoreNode::format(const StorePaths& paths, const StoreFormat& format) {
   auto loop = io::make_loop();
   if (!loop) return loop.error();
-  return StoreServer::format(**loop, directory, format);
+  return StoreServer::format(**loop, paths, format);
 }
 
-Result<std::unique_ptr<StoreNode>> StoreNode::open(const std::string& directory,
+Result<bool> StoreNode::exists(const StorePaths& paths) {
+  auto loop = io::make_loop();
+  if (!loop) return loop.error();
+  return StoreServer::exists(**loop, paths);
+}
+
+Result<std::unique_ptr<StoreNode>> StoreNode::open(const StorePaths& paths,
                                                    const std::string& listen,
                                                    std::span<const std::byte> secret,
                                                    const ServerOptions& options) {
@@ -33,7 +39,7 @@ Result<std::unique_ptr<StoreNode>> StoreNode::open(const std::string& directory,
   if (!loop) return loop.error();
   auto state = std::make_unique<State>();
   state->thread = std::make_unique<io::LoopThread>(std::move(*loop));
-  auto server = StoreServer::open(state->thread->loop(), state->pool, directory, secret, options);
+  auto server = StoreServer::open(state->thread->loop(), state->pool, paths, secret, options);
   if (!server) return server.error();
   state->server = std::move(*server);
   auto bound = state->server->listen({listen});

@@ -22,9 +22,9 @@ struct StoreEvent {
 
 class StoreNode {
  public:
-  static Outcome format(const std::string& directory, const StoreFormat& format);
-  static Result<std::unique_ptr<StoreNode>> open(const std::string& directory,
-                                                 const std::string& listen,
+  static Outcome format(const StorePaths& paths, const StoreFormat& format);
+  static Result<bool> exists(const StorePaths& paths);
+  static Result<std::unique_ptr<StoreNode>> open(const StorePaths& paths, const std::string& listen,
                                                  std::span<const std::byte> secret,
                                                  const ServerOptions& options);
   ~StoreNode();

@@ -25,10 +25,19 @@
 
 namespace curve::copyset {
 
+// The two files or block devices of a store.
+struct StorePaths {
+  std::string wal, data;
+  static StorePaths in(const std::string& directory) {
+    return {directory + "/wal", directory + "/data"};
+  }
+};
+
 struct StoreFormat {
   StoreId store, cluster;
   uint64_t data_bytes = 0, wal_bytes = 0;  // of the two files; devices: their size when 0
   uint64_t wal_segment_bytes = 0;          // 0: by the size of the WAL
+  bool force = false;                      // also over a store, which is destroyed first
 };
 
 struct ServerOptions {
@@ -90,11 +99,14 @@ struct FenceResult {
 
 class StoreServer {
  public:
-  // `directory` gets the files `wal` and `data`.
-  static Outcome format(io::Loop& loop, const std::string& directory, const StoreFormat& format);
+  // kExists where a complete store is, or a log that was in use. The superblocks come last: cut off
+  // before, it left no store, and is done again with another id (R1).
+  static Outcome format(io::Loop& loop, const StorePaths& paths, const StoreFormat& format);
+  // Whether format() came to its end there. Takes no lock.
+  static Result<bool> exists(io::Loop& loop, const StorePaths& paths);
   // Errors say which structure at which offset and what to do. `secret` is copied.
   static Result<std::unique_ptr<StoreServer>> open(io::Loop& loop, base::BufferPool& pool,
-                                                   const std::string& directory,
+                                                   const StorePaths& paths,
                                                    std::span<const std::byte> secret,
                                                    const ServerOptions& options);
   ~StoreServer();

@@ -83,17 +83,18 @@ struct Admission {
   if (!loop) die(loop.error().message);
   static base::BufferPool pool;
   const std::string path = directory + "/" + std::to_string(number);
-  if (!std::filesystem::exists(path + "/wal")) {
+  const auto paths = copyset::StorePaths::in(path);
+  if (!std::filesystem::exists(paths.wal)) {
     std::filesystem::create_directories(path);
     copyset::StoreFormat format;
     format.store = store_id(number);
     format.cluster.bytes.fill(9);
     format.data_bytes = data_bytes;
     format.wal_bytes = data_bytes / 8;
-    if (auto made = copyset::StoreServer::format(**loop, path, format); !made)
+    if (auto made = copyset::StoreServer::format(**loop, paths, format); !made)
       die(made.error().message);
   }
-  auto server = copyset::StoreServer::open(**loop, pool, path, secret, {});
+  auto server = copyset::StoreServer::open(**loop, pool, paths, secret, {});
   if (!server) die(server.error().message);
   auto bound = (*server)->listen({"127.0.0.1:0"});
   if (!bound) die(bound.error().message);

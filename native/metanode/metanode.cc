@@ -92,6 +92,7 @@ struct MetaNode::State final : replica::StateMachine, io::Listener {
 
   Outcome open();
   void start_on_loop();
+  void formed();
   void turn();
   void push(Event event) { events.push(std::move(event)); }
   void deliver();
@@ -136,7 +137,7 @@ Result<std::unique_ptr<MetaNode>> MetaNode::open(Options options) {
 }
 
 Outcome MetaNode::State::open() {
-  const std::string wal_path = options.directory + "/wal";
+  const std::string wal_path = options.directory + "/wal", new_path = wal_path + ".new";
   auto loop = io::make_loop();
   if (!loop) return loop.error();
   thread = std::make_unique<io::LoopThread>(std::move(*loop));
@@ -151,9 +152,9 @@ Outcome MetaNode::State::open() {
     wal::FormatOptions format;
     format.store = options.id;
     format.bytes = options.wal_bytes;
-    if (auto made = wal::Wal::format(thread->loop(), wal_path, format); !made) return made;
+    if (auto made = wal::Wal::format(thread->loop(), new_path, format); !made) return made;
   }
-  auto opened = wal::Wal::open(thread->loop(), pool, wal_path, options.id, {});
+  auto opened = wal::Wal::open(thread->loop(), pool, empty ? new_path : wal_path, options.id, {});
   if (!opened) return opened.error();
   wal = std::move(*opened);
   files.directory = options.directory;
@@ -213,8 +214,23 @@ void MetaNode::State::start_on_loop() {
   for (size_t i = 0; i < genesis.config.count; ++i) genesis.config.members[i].store = members[i].id;
   genesis.config.preferred = members.front().id;
   replica->form_group(genesis, [this](Code code) {
-    if (code == Code::kOk) group = replica->find(kGroup);
+    if (code == Code::kOk) formed();
   });
+}
+
+// R1: the log gets its name once the genesis is durable and before anything was voted or answered:
+// cut off before, this metaserver was no member yet and may be bootstrapped again.
+void MetaNode::State::formed() {
+  const std::string path = options.directory + "/wal";
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) std::filesystem::rename(path + ".new", path, error);
+  if (error || !sync_directory(options.directory)) {
+    push({.type = EventType::kStopped,
+          .text = "the log " + path + ".new cannot be given its name (" + error.message() +
+                  "); check the disk and the directory's owner"});
+    return;
+  }
+  group = replica->find(kGroup);
 }
 
 void MetaNode::stop() {

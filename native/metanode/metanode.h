@@ -3,7 +3,8 @@
 // machine; `snapshot` names the newest complete one.
 //
 // Invariants: Committed events come in index order, each once per run, except after
-// InstallSnapshot. R1: an empty directory is formed only with `bootstrap`. R5/R7: the WAL is
+// InstallSnapshot. R1: an empty directory is formed only with `bootstrap`; its log
+// is `wal.new` until the genesis is durable. R5/R7: the WAL is
 // released only behind a durable snapshot. Thread: every method may be called from any one control
 // thread at a time; none blocks but open(), snapshot_*() and stop().
 #pragma once

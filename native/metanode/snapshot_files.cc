@@ -52,14 +52,14 @@ Result<std::string> read_file(const std::string& path) {
   return out;
 }
 
+}  // namespace
+
 bool sync_directory(const std::string& directory) {
   const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const bool good = fd >= 0 && ::fsync(fd) == 0;
   if (fd >= 0) ::close(fd);
   return good;
 }
-
-}  // namespace
 
 SnapshotFiles::~SnapshotFiles() {
   if (fd_ >= 0) ::close(fd_);

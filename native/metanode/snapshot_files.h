@@ -26,6 +26,9 @@ struct Snapshot {
   std::string path;
 };
 
+// Makes names in it durable. May block.
+bool sync_directory(const std::string& directory);
+
 class SnapshotFiles {
  public:
   ~SnapshotFiles();

@@ -68,6 +68,7 @@ std::unique_ptr<Process> StoreNodes::boot(size_t number, io::Loop& loop) {
     return nullptr;
   };
   std::unique_ptr<StoreNode> store(new StoreNode(loop));
+  const auto paths = copyset::StorePaths::in("/store");
   if (at.disk->paths().empty()) {
     copyset::StoreFormat format;
     format.store = store_id(number);
@@ -75,10 +76,10 @@ std::unique_ptr<Process> StoreNodes::boot(size_t number, io::Loop& loop) {
     format.data_bytes = options_.data_bytes;
     format.wal_bytes = options_.wal_bytes;
     format.wal_segment_bytes = options_.wal_segment_bytes;
-    if (Outcome done = copyset::StoreServer::format(loop, "/store", format); !done)
+    if (Outcome done = copyset::StoreServer::format(loop, paths, format); !done)
       return refuse(done.error());
   }
-  auto server = copyset::StoreServer::open(loop, store->pool_, "/store", secret_, options_.server);
+  auto server = copyset::StoreServer::open(loop, store->pool_, paths, secret_, options_.server);
   if (!server) return refuse(server.error());
   store->server_ = std::move(*server);
   checker_.restarted(at.id);

@@ -66,7 +66,31 @@ AlignedBytes take_aligned(size_t bytes) {
   return AlignedBytes(memory);
 }
 
-Outcome Wal::format(io::Loop& loop, const std::string& path, const FormatOptions& options) {
+Outcome Wal::check_free(io::Loop& loop, const std::string& path) {
+  auto file = io::File::open(loop, path, {});
+  if (!file && file.error().code == Code::kNotFound) return {};
+  if (!file) return file.error();
+  if (file->size_bytes() < kDataOffset) return {};
+  AlignedBytes bytes = take_aligned(kAnchorBytes);
+  for (uint64_t offset : kAnchorOffsets) {
+    if (int error = file->read_sync(offset, {bytes.get(), kAnchorBytes}); error < 0)
+      return Error{Code::kIo, "WAL " + path + ": cannot read the anchor at offset " +
+                                  std::to_string(offset) + ": " + std::strerror(-error)};
+    const auto anchor = decode_anchor({bytes.get(), kAnchorBytes});
+    if (anchor && anchor->generation > 1)
+      return Error{Code::kExists, "WAL " + path + ": holds the log of store " +
+                                      anchor->store.text() +
+                                      ", which was in use; remove it first, or format with force, "
+                                      "which destroys it"};
+  }
+  return {};
+}
+
+Outcome Wal::format(io::Loop& loop, const std::string& path, const FormatOptions& wanted) {
+  FormatOptions options = wanted;
+  auto file = io::File::open(loop, path, {.create = options.bytes != 0});
+  if (!file) return file.error();
+  if (options.bytes == 0) options.bytes = file->size_bytes();
   const uint64_t segment =
       options.segment_bytes ? options.segment_bytes : segment_bytes_for(options.bytes);
   if (options.store.is_none()) return Error{Code::kInvalid, "WAL " + path + ": no store id"};
@@ -77,8 +101,6 @@ Outcome Wal::format(io::Loop& loop, const std::string& path, const FormatOptions
       options.bytes < kDataOffset + kSegmentsMin * segment)
     return Error{Code::kInvalid, "WAL " + path + ": " + std::to_string(options.bytes) +
                                      " bytes are too few; give it 64 MiB or more"};
-  auto file = io::File::open(loop, path, {.create = true});
-  if (!file) return file.error();
 
   Anchor anchor;
   anchor.store = options.store;

@@ -142,8 +142,8 @@ struct Options {
 
 struct FormatOptions {
   StoreId store;
-  uint64_t bytes =
-      0;  // of the file; >= 64 MiB (with a segment size of its own: four segments are enough)
+  uint64_t bytes = 0;  // of the file, >= 64 MiB (with a segment size of its own: four segments are
+                       // enough); 0: what a device has
   uint64_t segment_bytes =
       0;  // 0: chosen by size (bytes / 16, 8 MiB .. 64 MiB); else sectors, 64 KiB .. 1 GiB
 };
@@ -180,6 +180,9 @@ struct RecoveryReport {
 class Wal {
  public:
   static Outcome format(io::Loop& loop, const std::string& path, const FormatOptions& options);
+  // kExists if a log that was ever recovered is at `path`, kLocked if somebody has it open. One
+  // that was only formatted is free: its store was never complete, or never served.
+  static Outcome check_free(io::Loop& loop, const std::string& path);
   // Opens and checks anchors; kLocked, kCorrupt, kVersion with a sentence. recover() must follow.
   static Result<std::unique_ptr<Wal>> open(io::Loop& loop, base::BufferPool& pool,
                                            const std::string& path, const StoreId& store,

@@ -163,7 +163,7 @@ def curve(servers: Servers, *arguments: str) -> str:
 
 
 def refused_start(program: str, *arguments: str) -> str:
-    """Runs a service that must not start; what it said."""
+    """Runs a service that must not start; its sentence and its remedy."""
     done = subprocess.run(
         [script(program), *arguments],
         capture_output=True,
@@ -173,7 +173,8 @@ def refused_start(program: str, *arguments: str) -> str:
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    return done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
+    said = [line for line in done.stderr.splitlines() if line.startswith(f"{program}: ")]
+    return "\n".join(said)
 
 
 # --- Sockets --------------------------------------------------------------------------------------

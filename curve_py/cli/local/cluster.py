@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import json
 import os
 import shutil
@@ -199,8 +200,8 @@ class LocalCluster:
                 continue
             command = [console_script("curve-metaserver"), "--config"]
             command.append(str(self.directory.config_file(name)))
-            # R1: only before the cluster was formed, and only into an empty directory.
-            if not description.formed and self._is_empty(name):
+            # R1: only before the cluster was formed, and only where no log is.
+            if not description.formed and not (self.directory.data_dir(name) / "wal").exists():
                 command.append("--bootstrap")
             self.processes.start(name, command)
             started.append(name)
@@ -210,15 +211,17 @@ class LocalCluster:
                 continue
             command = [console_script("curve-chunkserver"), "--config"]
             command.append(str(self.directory.config_file(name)))
-            if not chunkserver.formatted and self._is_empty(name):
+            # R1: a store that was ever complete is not made again by itself; one whose formatting
+            # was cut off is, with a new id.
+            if not chunkserver.formatted and not self._has_store(name):
                 command.append("--format")
             self.processes.start(name, command)
             started.append(name)
         return started
 
-    def _is_empty(self, name: str) -> bool:
-        path = self.directory.data_dir(name)
-        return not path.exists() or not any(path.iterdir())
+    def _has_store(self, name: str) -> bool:
+        native = importlib.import_module("curve_py._native.store")
+        return bool(native.StoreServer.exists(str(self.directory.data_dir(name) / "data")))
 
     def wait_ready(self, description: Description, progress: Progress) -> None:
         """Until the default pool is formed and every copyset has a leader. Raises CurveError."""
