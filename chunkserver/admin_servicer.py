@@ -95,6 +95,63 @@ class AdminServicer(ChunkserverAdminServicer):
             hostname=socket.gethostname(),
         )
 
+    async def JoinCopysets(
+        self, request: pb.JoinCopysetsRequest, _: Any
+    ) -> pb.JoinCopysetsResponse:
+        self._check(request.header, request.store_id)
+        if 0 in request.copyset_ids:
+            raise InvalidError("No copyset has the id 0.")
+        done = await self._store.join_copysets(list(request.copyset_ids))
+        return pb.JoinCopysetsResponse(copyset_ids=done.formed)
+
+    async def ChangeMembers(
+        self, request: pb.ChangeMembersRequest, _: Any
+    ) -> pb.ChangeMembersResponse:
+        self._check(request.header, request.store_id)
+        change = request.WhichOneof("change")
+        if change is None:
+            raise InvalidError("The request names no change.")
+        member = self._member(getattr(request, change))
+        done = await self._store.change_members(
+            request.copyset_id, change, member, request.voters_min
+        )
+        return pb.ChangeMembersResponse(
+            applied=done.applied,
+            leader_store_id=b"" if done.applied else done.leader or b"",
+            busy=done.busy,
+            config_index=done.config_index,
+            voters=done.voters,
+            learners=done.learners,
+        )
+
+    async def RemoveReplica(
+        self, request: pb.RemoveReplicaRequest, _: Any
+    ) -> pb.RemoveReplicaResponse:
+        self._check(request.header, request.store_id)
+        done = await self._store.remove_replica(request.copyset_id, request.config_index)
+        return pb.RemoveReplicaResponse(removed=done.removed)
+
+    async def TransferLeader(
+        self, request: pb.TransferLeaderRequest, _: Any
+    ) -> pb.TransferLeaderResponse:
+        self._check(request.header, request.store_id)
+        done = await self._store.transfer(request.copyset_id, self._member(request.to_store_id))
+        leader = done.leader if done.leader != self._store.native.store_id else None
+        return pb.TransferLeaderResponse(
+            started=done.started, leader_store_id=b"" if done.started else leader or b""
+        )
+
+    async def SetLimits(self, request: pb.SetLimitsRequest, _: Any) -> pb.SetLimitsResponse:
+        self._check(request.header, request.store_id)
+        self._store.native.set_limits(request.sync_bytes_per_second, request.syncs_at_once)
+        return pb.SetLimitsResponse()
+
+    @staticmethod
+    def _member(store_id: bytes) -> bytes:
+        if len(store_id) != 16 or not any(store_id):
+            raise InvalidError("A store id has 16 bytes.")
+        return store_id
+
     async def GetVolumeSpace(self, request: pb.GetVolumeSpaceRequest, _: Any) -> pb.VolumeSpace:
         self._check(request.header, request.store_id)
         native = self._store.native

@@ -26,10 +26,44 @@ class CopysetsDone:
 
 @dataclass(frozen=True, slots=True)
 class FormDone:
-    """Answer to `form_copysets`: those of the request that are durable here now."""
+    """Answer to `form_copysets` and `join_copysets`: those that are durable here now."""
 
     ticket: int
     formed: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class MembersDone:
+    """Answer to `change_members`.
+
+    Not applied: `leader` says who leads, None when unknown; where this store leads, `busy` says why
+    not now. The configuration is the one in force.
+    """
+
+    ticket: int
+    applied: bool
+    leader: bytes | None
+    busy: str
+    config_index: int
+    voters: list[bytes]
+    learners: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveDone:
+    """Answer to `remove_replica`. False: it knows that it is a member by a later configuration."""
+
+    ticket: int
+    removed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TransferDone:
+    """Answer to `transfer`. Not started: `leader` as in MembersDone."""
+
+    ticket: int
+    started: bool
+    leader: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +73,8 @@ class Stopped:
     error: str | None
 
 
-StoreEvent = CopysetsDone | FormDone | Stopped
+StoreAnswer = CopysetsDone | FormDone | MembersDone | RemoveDone | TransferDone
+StoreEvent = StoreAnswer | Stopped
 
 
 class NativeStore(Protocol):
@@ -78,6 +113,26 @@ class NativeStore(Protocol):
 
     def delete_volume(self, volume_id: int, copysets: list[int]) -> int:
         """Ticket, then DeleteDone."""
+        ...
+
+    def join_copysets(self, copysets: list[int]) -> int:
+        """R1: replicas without configuration and vote. Ticket, then FormDone."""
+        ...
+
+    def change_members(self, copyset: int, change: str, store_id: bytes, voters_min: int) -> int:
+        """`change`: add_learner, promote, remove, prefer. Ticket, then MembersDone."""
+        ...
+
+    def remove_replica(self, copyset: int, config_index: int) -> int:
+        """Ticket, then RemoveDone once durable."""
+        ...
+
+    def transfer(self, copyset: int, store_id: bytes) -> int:
+        """Ticket, then TransferDone."""
+        ...
+
+    def set_limits(self, sync_bytes_per_second: int, syncs_at_once: int) -> None:
+        """Of being filled; 0: no limit. In force until the process ends."""
         ...
 
     def mapped_bytes(self, volume_id: int) -> int:

@@ -3,7 +3,10 @@
 `status()` of the native store has these keys (ids are UUIDs: 16 bytes, or text):
   capacity_bytes, used_bytes, wal_capacity_bytes, wal_used_bytes,
   copysets: [{id, role (follower, candidate, leader, learner, syncing), term, leader (id or None),
-              commit_index, applied_index, last_index, peers: [{store_id, lag_entries}]}],
+              commit_index, applied_index, last_index, config_index, config_committed, damaged,
+              used_bytes, sync_bytes_done, sync_bytes_total,
+              peers: [{store_id, lag_entries, role (voter, learner), active, syncing}]}],
+  failure: a sentence when the store is out of service, else "",
   counters: {name: number that only rises}, gauges: {name: number},
   latency: {operation: {"buckets_us": [upper bounds], "counts": [one more than bounds],
             "sum_us": number}}
@@ -26,6 +29,9 @@ _ROLES = {
 }
 
 
+_MEMBER_ROLES = {"voter": pb.MEMBER_ROLE_VOTER, "learner": pb.MEMBER_ROLE_LEARNER}
+
+
 def id_bytes(value: Any) -> bytes:
     """16 bytes of an id in any of its forms; empty for none."""
     if isinstance(value, bytes):
@@ -42,6 +48,7 @@ def store_report(status: dict[str, Any]) -> pb.StoreReport:
             wal_used_bytes=int(status.get("wal_used_bytes", 0)),
         ),
         replicas=[_replica(copyset) for copyset in status.get("copysets", ())],
+        failure=str(status.get("failure", "")),
     )
     rest = {key: value for key, value in status.items() if key != "copysets"}
     report.status_json = json.dumps(rest, default=_plain, sort_keys=True)
@@ -62,10 +69,23 @@ def _replica(copyset: dict[str, Any]) -> pb.ReplicaReport:
         commit_index=int(copyset.get("commit_index", 0)),
         applied_index=int(copyset.get("applied_index", 0)),
         last_index=int(copyset.get("last_index", 0)),
-        peers=[
-            pb.PeerLag(store_id=id_bytes(p["store_id"]), lag_entries=int(p["lag_entries"]))
-            for p in copyset.get("peers", ())
-        ],
+        peers=[_peer(peer) for peer in copyset.get("peers", ())],
+        config_index=int(copyset.get("config_index", 0)),
+        config_committed=bool(copyset.get("config_committed", False)),
+        damaged=bool(copyset.get("damaged", False)),
+        used_bytes=int(copyset.get("used_bytes", 0)),
+        sync_bytes_done=int(copyset.get("sync_bytes_done", 0)),
+        sync_bytes_total=int(copyset.get("sync_bytes_total", 0)),
+    )
+
+
+def _peer(peer: dict[str, Any]) -> pb.PeerLag:
+    return pb.PeerLag(
+        store_id=id_bytes(peer["store_id"]),
+        lag_entries=int(peer["lag_entries"]),
+        role=_MEMBER_ROLES.get(str(peer.get("role", "")), pb.MEMBER_ROLE_UNSPECIFIED),
+        active=bool(peer.get("active", False)),
+        syncing=bool(peer.get("syncing", False)),
     )
 
 

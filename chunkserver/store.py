@@ -12,7 +12,15 @@ import importlib
 from typing import Any
 
 from chunkserver.devices import check_block_device, check_empty, device_bytes
-from chunkserver.ports import CopysetsDone, FormDone, NativeStore
+from chunkserver.ports import (
+    CopysetsDone,
+    FormDone,
+    MembersDone,
+    NativeStore,
+    RemoveDone,
+    StoreAnswer,
+    TransferDone,
+)
 from chunkserver.settings import ChunkserverSettings
 from curve_py.errors import (
     BusyError,
@@ -114,6 +122,30 @@ class Store:
         done: CopysetsDone = await self._ticket(self.native.delete_volume(volume_id, copysets))
         return done
 
+    async def join_copysets(self, copysets: list[int]) -> FormDone:
+        """R1: replicas that become members later. Answered once durable. Raises CurveError."""
+        done: FormDone = await self._ticket(self.native.join_copysets(copysets))
+        return done
+
+    async def change_members(
+        self, copyset: int, change: str, store_id: bytes, voters_min: int
+    ) -> MembersDone:
+        """Answered once committed, or when it is clear why not. Raises CurveError."""
+        done: MembersDone = await self._ticket(
+            self.native.change_members(copyset, change, store_id, voters_min)
+        )
+        return done
+
+    async def remove_replica(self, copyset: int, config_index: int) -> RemoveDone:
+        """Answered once durable. Raises CurveError."""
+        done: RemoveDone = await self._ticket(self.native.remove_replica(copyset, config_index))
+        return done
+
+    async def transfer(self, copyset: int, store_id: bytes) -> TransferDone:
+        """Answered when the hand-over has begun. Raises CurveError."""
+        done: TransferDone = await self._ticket(self.native.transfer(copyset, store_id))
+        return done
+
     async def _ticket(self, ticket: int) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = future
@@ -181,6 +213,12 @@ class Store:
                 self._answer(FormDone(*fields))
             case "FenceDone" | "DeleteDone":
                 self._answer(CopysetsDone(*fields))
+            case "MembersDone":
+                self._answer(MembersDone(*fields))
+            case "RemoveDone":
+                self._answer(RemoveDone(*fields))
+            case "TransferDone":
+                self._answer(TransferDone(*fields))
             case "Failed":
                 ticket, reason = fields
                 future = self._waiting.get(ticket)
@@ -191,7 +229,7 @@ class Store:
                 if fields and fields[0]:
                     raise InternalError(f"The store stopped: {fields[0]}")
 
-    def _answer(self, done: FormDone | CopysetsDone) -> None:
+    def _answer(self, done: StoreAnswer) -> None:
         future = self._waiting.get(done.ticket)
         if future is not None and not future.done():
             future.set_result(done)

@@ -23,6 +23,15 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
         vector[uint64_t] done
         vector[uint64_t] not_leader
         string error
+        cbool applied
+        StoreId leader
+        uint64_t config_index
+    cdef cppclass SyncLimits:
+        SyncLimits()
+        uint64_t bytes_per_second
+        uint32_t syncs_at_once
+    cdef cppclass MemberOrder:
+        pass
     cdef cppclass Progress "curve::raft::Progress":
         StoreId store
         uint64_t match
@@ -41,6 +50,12 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
         uint64_t applied
         cbool damaged
         cbool syncing
+        cbool learner
+        uint64_t config_index
+        cbool config_committed
+        uint64_t used_blocks
+        uint64_t sync_bytes_done
+        uint64_t sync_bytes_total
         vector[Member] members
         vector[Progress] progress
     cdef cppclass ServerCounters:
@@ -60,6 +75,7 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
         cbool direct_io, wal_torn_tail, wal_damaged
         uint32_t sessions
         ServerCounters counters
+        string failure
         vector[CopysetStatus] copysets
         vector[PeerStatus] peers
     cdef cppclass Genesis "curve::replica::Genesis":
@@ -78,7 +94,11 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
         uint64_t form(vector[Genesis] copysets)
         uint64_t fence(uint64_t volume, uint64_t floor, uint64_t ceiling, vector[uint64_t] revoked, vector[uint64_t] copysets)
         uint64_t delete_volume(uint64_t volume, vector[uint64_t] copysets)
-        void transfer(uint64_t copyset, const StoreId& to)
+        uint64_t transfer(uint64_t copyset, const StoreId& to)
+        uint64_t join(vector[uint64_t] copysets)
+        uint64_t change_members(const MemberOrder& order)
+        uint64_t remove_replica(uint64_t copyset, uint64_t config_index)
+        void set_limits(const SyncLimits& limits)
         void checkpoint()
         ServerStatus status(cbool with_copysets)
         uint64_t mapped_blocks(uint64_t volume)
@@ -94,9 +114,13 @@ cdef extern from "curve_py/_native/store_glue.h" namespace "curve::glue" nogil:
     Genesis genesis(uint64_t id, const vector[StoreId]& stores, const vector[int]& learners, const StoreId& preferred)
     int event_type(const StoreEvent& event)
     int role_number(const CopysetStatus& status)
+    MemberOrder member_order(uint64_t copyset, int change, const StoreId& store, uint32_t voters_min)
+    vector[StoreId] members_of(const StoreEvent& event, int role)
+    int progress_role(const Progress& progress)
 
 
 _ROLES = ("follower", "candidate", "candidate", "leader")
+_CHANGES = {"add_learner": 0, "promote": 1, "remove": 2, "prefer": 3}
 _BLOCK_BYTES = 65536
 
 
@@ -108,6 +132,17 @@ cdef StoreId _to_id(value) except *:
 
 cdef bytes _from_id(const StoreId& store_id):
     return store_id_bytes(store_id)
+
+
+cdef _id_or_none(const StoreId& store_id):
+    found = store_id_bytes(store_id)
+    return found if any(found) else None
+
+
+cdef list _member_ids(const StoreEvent& event, int role):
+    cdef vector[StoreId] ids = members_of(event, role)
+    cdef size_t i
+    return [_from_id(ids[i]) for i in range(ids.size())]
 
 
 cdef class StoreServer:
@@ -211,6 +246,14 @@ cdef class StoreServer:
             elif kind == 1 or kind == 2:
                 out.append(("FenceDone" if kind == 1 else "DeleteDone", events[i].ticket, list(events[i].done),
                             list(events[i].not_leader)))
+            elif kind == 4:
+                out.append(("MembersDone", events[i].ticket, bool(events[i].applied), _id_or_none(events[i].leader),
+                            events[i].error.decode(), events[i].config_index, _member_ids(events[i], 0),
+                            _member_ids(events[i], 1)))
+            elif kind == 5:
+                out.append(("RemoveDone", events[i].ticket, bool(events[i].applied)))
+            elif kind == 6:
+                out.append(("TransferDone", events[i].ticket, bool(events[i].applied), _id_or_none(events[i].leader)))
             else:
                 out.append(("Stopped", events[i].error.decode() or None))
         return out
@@ -257,7 +300,26 @@ cdef class StoreServer:
         return self._open().delete_volume(volume_id, ids)
 
     def transfer(self, uint64_t copyset, bytes store_id):
-        self._open().transfer(copyset, _to_id(store_id))
+        return self._open().transfer(copyset, _to_id(store_id))
+
+    def join_copysets(self, list copysets):
+        cdef vector[uint64_t] ids = copysets
+        return self._open().join(ids)
+
+    def change_members(self, uint64_t copyset, str change, bytes store_id, uint32_t voters_min):
+        if change not in _CHANGES:
+            raise InvalidError(f"There is no member change {change!r}.")
+        cdef int number = _CHANGES[change]
+        return self._open().change_members(member_order(copyset, number, _to_id(store_id), voters_min))
+
+    def remove_replica(self, uint64_t copyset, uint64_t config_index):
+        return self._open().remove_replica(copyset, config_index)
+
+    def set_limits(self, uint64_t sync_bytes_per_second, uint32_t syncs_at_once):
+        cdef SyncLimits limits
+        limits.bytes_per_second = sync_bytes_per_second
+        limits.syncs_at_once = syncs_at_once
+        self._open().set_limits(limits)
 
     def checkpoint(self):
         self._open().checkpoint()
@@ -281,12 +343,15 @@ cdef class StoreServer:
             leader = _from_id(c.leader)
             copysets.append({
                 "id": c.copyset,
-                "role": "syncing" if c.syncing else _ROLES[role_number(status.copysets[i])],
+                "role": "syncing" if c.syncing else "learner" if c.learner else _ROLES[role_number(status.copysets[i])],
                 "term": c.term, "leader": leader if any(leader) else None,
                 "commit_index": c.commit, "applied_index": c.applied, "first_index": c.first, "last_index": c.last,
-                "damaged": bool(c.damaged),
+                "damaged": bool(c.damaged), "config_index": c.config_index, "config_committed": bool(c.config_committed),
+                "used_bytes": c.used_blocks * _BLOCK_BYTES,
+                "sync_bytes_done": c.sync_bytes_done, "sync_bytes_total": c.sync_bytes_total,
                 "peers": [
                     {"store_id": _from_id(c.progress[k].store), "lag_entries": max(0, c.last - c.progress[k].match),
+                     "role": "learner" if progress_role(c.progress[k]) else "voter",
                      "active": bool(c.progress[k].active), "syncing": bool(c.progress[k].syncing)}
                     for k in range(c.progress.size())
                 ],
@@ -298,6 +363,7 @@ cdef class StoreServer:
             "used_bytes": (status.blocks_total - status.blocks_free - status.blocks_pending_free) * _BLOCK_BYTES,
             "wal_capacity_bytes": status.wal_capacity_bytes, "wal_used_bytes": status.wal_used_bytes,
             "direct_io": bool(status.direct_io),
+            "failure": status.failure.decode(),
             "copysets": copysets,
             "counters": {
                 "reads": k2.reads, "writes": k2.writes, "zeroes": k2.zeroes, "read_bytes": k2.read_bytes,

@@ -55,6 +55,17 @@ inline replica::Genesis genesis(CopysetId id, const std::vector<StoreId>& stores
   return out;
 }
 inline int event_type(const copyset::StoreEvent& event) { return static_cast<int>(event.type); }
+inline copyset::MemberOrder member_order(CopysetId copyset, int change, const StoreId& store, uint32_t voters_min) {
+  return {copyset, static_cast<copyset::MemberChange>(change), store, voters_min};
+}
+inline std::vector<StoreId> members_of(const copyset::StoreEvent& event, int role) {
+  std::vector<StoreId> out;
+  for (size_t i = 0; i < event.config.count; ++i) {
+    if (static_cast<int>(event.config.members[i].role) == role) out.push_back(event.config.members[i].store);
+  }
+  return out;
+}
+inline int progress_role(const raft::Progress& progress) { return static_cast<int>(progress.role); }
 inline int role_number(const copyset::CopysetStatus& status) { return static_cast<int>(status.role); }
 
 }  // namespace curve::glue

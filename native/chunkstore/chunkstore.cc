@@ -211,6 +211,15 @@ uint64_t ChunkStore::mapped_blocks(CopysetId copyset, VolumeId volume) const {
   return state_->map.volume_blocks(copyset, volume);
 }
 
+uint64_t ChunkStore::mapped_blocks(CopysetId copyset) const {
+  return state_->map.copyset_blocks(copyset);
+}
+
+uint64_t ChunkStore::mapped_in_page(const PageId& id) const {
+  const uint32_t number = state_->map.find(id);
+  return number == PageMap::kNone ? 0 : state_->map.page(number).present;
+}
+
 // --- space
 
 uint32_t ChunkStore::take_block(bool into_reserve) { return state_->space.take(into_reserve); }

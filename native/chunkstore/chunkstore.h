@@ -227,6 +227,9 @@ class ChunkStore {
   std::optional<PageId> next_page(CopysetId copyset, const PageId& after)
       const;  // after {copyset, {}, 0} with page 255 of volume 0: first
   uint64_t mapped_blocks(CopysetId copyset, VolumeId volume) const;
+  uint64_t mapped_blocks(CopysetId copyset) const;
+  // Of one page: bit k is set when its block k is mapped.
+  uint64_t mapped_in_page(const PageId& id) const;
   // A page whose last block was unmapped by clear() stays, because its index tells replay and sync
   // (R10) that something was unmapped. This forgets those of the copyset with index <= through;
   // what is behind `through` must be synced whole from then on. Returns how many.

@@ -168,6 +168,15 @@ uint64_t PageMap::volume_blocks(CopysetId copyset, VolumeId volume) const {
   return it == volumes_.end() ? 0 : it->second.blocks;
 }
 
+uint64_t PageMap::copyset_blocks(CopysetId copyset) const {
+  uint64_t blocks = 0;
+  for (auto it = volumes_.lower_bound({copyset, 0});
+       it != volumes_.end() && it->first.first == copyset; ++it) {
+    blocks += it->second.blocks;
+  }
+  return blocks;
+}
+
 Entry* PageMap::take_entries(uint8_t capacity) {
   auto& list = free_entries_[class_of(capacity)];
   if (!list.empty()) {

@@ -81,6 +81,7 @@ class PageMap {
   uint32_t first_at_or_after(const PageId& id) const;
   uint32_t first_after(const PageId& id) const;
   uint64_t volume_blocks(CopysetId copyset, VolumeId volume) const;
+  uint64_t copyset_blocks(CopysetId copyset) const;
 
   uint32_t capacity() const { return capacity_; }
   uint32_t live() const { return static_cast<uint32_t>(order_->size()); }

@@ -66,6 +66,7 @@ Code StoreServer::State::apply_one(Copyset& copyset, const replica::Entry& entry
 bool StoreServer::State::admit(replica::ReplicaGroup& group, std::span<const std::byte> head) {
   const auto type = command_type(head);
   if (type != CommandType::kWrite) return true;
+  sync_budget.foreground_ns = loop.now_ns();
   const auto range = decode_range(head);
   if (!range) return true;  // applied as kInvalid everywhere
   return reserve(copyset_of(group.id()), {range->volume, range->chunk}, range->first_sector,
@@ -111,6 +112,7 @@ void StoreServer::State::failed(Code code) {
       "store (it is not retried)";
   base::log(base::LogLevel::kError, "store_failed",
             {{"store", identity.id.text()}, {"reason", sentence}});
+  failed_because = sentence;
   if (failure) failure(code, sentence);
 }
 

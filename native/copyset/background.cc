@@ -102,6 +102,9 @@ void Background::begin() {
     for (VolumeId volume : copyset.dropped_volumes) server_.store->drop_volume(id, volume);
     copyset.dropped_volumes.clear();
   }
+  for (auto& [id, copyset] : server_.copysets) {
+    if (copyset->drop == Copyset::Drop::kWanted) server_.drop_contents(*copyset);
+  }
   // Local records placed but not yet durable are not applied: they must be replayed.
   cut_position_ = server_.replica->durable_position();
   blobs_ = server_.make_blobs(cut_position_);
@@ -255,7 +258,8 @@ void Background::end_job(Job* job, int32_t result) {
   // its way.
   Copyset& copyset = *job->work.copyset;
   const Overlay::FrozenBlock& block = job->work.block;
-  const bool quiet = copyset.group->raft().last_index() == copyset.applied &&
+  const bool quiet = copyset.group != nullptr &&
+                     copyset.group->raft().last_index() == copyset.applied &&
                      !copyset.overlay.active_has_data(block.chunk, block.block);
   if (quiet || server_.store->is_mapped(copyset.id, block.chunk, block.block)) {
     server_.unreserve(copyset, block.chunk, block.block);
@@ -277,6 +281,10 @@ void Background::checkpointed(int32_t result) {
   // trace of them.
   for (const auto& [id, applied] : cut_applied_) server_.store->forget_empty_pages(id, applied);
   server_.checkpoint_applied = cut_applied_;
+  for (auto& [id, copyset] : server_.copysets) {
+    if (!copyset->group) server_.checkpoint_applied.erase(id);  // removed while this pass ran
+    if (copyset->drop == Copyset::Drop::kRunning) copyset->drop = Copyset::Drop::kNone;
+  }
   release_wal();
 }
 

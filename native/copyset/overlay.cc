@@ -98,17 +98,24 @@ OverlaySector Overlay::find(const ChunkKey& key, uint32_t sector) const {
   return {};
 }
 
+void Overlay::drop_active(Chunk& chunk) {
+  for (uint32_t& id : active(chunk)) {
+    if (!id) continue;
+    pool_.give_back(id);
+    id = 0;
+    --active_count_;
+  }
+  chunk.blocks[active_] = 0;
+}
+
 void Overlay::drop_volume(VolumeId volume) {
   for (auto& [key, chunk] : chunks_) {
-    if (key.volume != volume) continue;
-    for (uint32_t& id : active(*chunk)) {
-      if (!id) continue;
-      pool_.give_back(id);
-      id = 0;
-      --active_count_;
-    }
-    chunk->blocks[active_] = 0;
+    if (key.volume == volume) drop_active(*chunk);
   }
+}
+
+void Overlay::drop_active() {
+  for (auto& [key, chunk] : chunks_) drop_active(*chunk);
 }
 
 void Overlay::freeze() {

@@ -75,6 +75,7 @@ class Overlay {
   // Forgets active sectors of a deleted volume; frozen ones stay until the background step is
   // through.
   void drop_volume(VolumeId volume);
+  void drop_active();  // the same for all of them
 
   void freeze();  // precondition: nothing is frozen
   struct FrozenBlock {
@@ -102,6 +103,7 @@ class Overlay {
   };
   Ids& active(Chunk& chunk) const { return chunk.ids[active_]; }
   Ids& frozen(Chunk& chunk) const { return chunk.ids[active_ ^ 1]; }
+  void drop_active(Chunk& chunk);
   OverlayBlock& active_block(const ChunkKey& chunk, uint32_t block);
   OverlayPool& pool_;
   std::unordered_map<ChunkKey, std::unique_ptr<Chunk>> chunks_;

@@ -31,8 +31,8 @@ void StoreServer::State::park(Request* request) {
 void StoreServer::State::unpark() {
   for (size_t i = 0; i < parked_copysets.size();) {
     Copyset& copyset = *parked_copysets[i];
-    const bool go = copyset.parked.empty() || !copyset.group->is_leader() || stopping ||
-                    copyset.group->raft().lease_valid(loop.now_ns());
+    const bool go = copyset.parked.empty() || !copyset.group || !copyset.group->is_leader() ||
+                    stopping || copyset.group->raft().lease_valid(loop.now_ns());
     if (!go) {
       ++i;
       continue;
@@ -196,6 +196,8 @@ void StoreServer::State::end_piece(ReadPiece* piece) {
 
 void StoreServer::State::finish_read(Request* request) {
   if (!request->session) return answer(request, Code::kCancelled);
+  if (request->code == Code::kNoCopyset || !request->copyset->group)
+    return answer(request, Code::kNoCopyset);  // removed meanwhile
   raft::Group& raft = request->copyset->group->raft();
   if (request->code != Code::kOk) {
     // No peer could help now: another replica leads and answers (the client tries again until it

@@ -8,6 +8,7 @@
 #include "native/copyset/repair.h"
 #include "native/copyset/server_state.h"
 #include "native/copyset/sync.h"
+#include "native/raft/config.h"
 
 namespace curve::copyset {
 
@@ -121,6 +122,7 @@ Outcome StoreServer::State::recover() {
                        " is malformed; replace the store and let it be filled again"};
     }
     blobs[blob.copyset] = *group;
+    if (group->removed) continue;
     checkpoint_applied[blob.copyset] = group->applied;
     recovered_fences[blob.copyset].assign(fences.begin(), fences.end());
     copyset_of(blob.copyset).applied = group->applied;
@@ -147,6 +149,12 @@ Outcome StoreServer::State::recover() {
     copyset.group = group;
   }
   recovered_fences.clear();
+  for (const auto& [id, grave] : replica->removed()) {
+    checkpoint_applied.erase(id);
+    Copyset& copyset = copyset_of(id);
+    forget(copyset);
+    if (!store->next_page(id, {id, {0, 0}, 255})) copyset.drop = Copyset::Drop::kNone;
+  }
   background = std::make_unique<Background>(*this);
   base::log(base::LogLevel::kInfo, "store_recovered",
             {{"store", identity.id.text()},
@@ -191,6 +199,16 @@ std::vector<chunkstore::GroupBlob> StoreServer::State::make_blobs(uint64_t cut) 
   for (const auto& [id, group] : replica->groups()) {
     Copyset& copyset = copyset_of(id);
     blobs.push_back({id, encode_blob(copyset, copyset.applied)});
+  }
+  for (const auto& [id, grave] : replica->removed()) {
+    const auto bytes = replica::encode_group_blob(grave);
+    chunkstore::GroupBlob& blob = blobs.emplace_back();
+    blob.copyset = id;
+    base::Writer grave_writer(blob.bytes);
+    grave_writer.put(kBlobVersion);
+    grave_writer.put(static_cast<uint32_t>(bytes.size()));
+    grave_writer.raw(bytes);
+    Fences().encode(grave_writer);
   }
   return blobs;
 }
@@ -447,6 +465,7 @@ ServerStatus StoreServer::status(bool with_copysets) const {
   out.sessions = static_cast<uint32_t>(state.sessions.size());
   out.counters = state.counters;
   out.counters.wal_appends = state.replica->appends();
+  out.failure = state.failed_because;
   out.peers = state.replica->peers();
   if (!with_copysets) return out;
   for (const auto& [id, group] : state.replica->groups()) {
@@ -463,6 +482,14 @@ ServerStatus StoreServer::status(bool with_copysets) const {
     status.applied = raft.applied();
     status.damaged = raft.damaged();
     status.syncing = raft.syncing();
+    status.learner = !raft::is_voter(raft.config(), state.identity.id);
+    status.config_index = raft.config_index();
+    status.config_committed = raft.config_index() <= raft.commit();
+    status.used_blocks = state.store->mapped_blocks(id);
+    const auto own = state.copysets.find(id);
+    const SyncTarget* sync = own == state.copysets.end() ? nullptr : own->second->sync.get();
+    status.sync_bytes_done = sync ? sync->bytes_done() : 0;
+    status.sync_bytes_total = sync ? sync->bytes_total() : 0;
     status.members.assign(raft.config().members.begin(),
                           raft.config().members.begin() + raft.config().count);
     if (group->is_leader()) status.progress = raft.progress();

@@ -1,6 +1,7 @@
 // Private state of StoreServer, shared by its source files. See store_server.h for the rules.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <map>
@@ -61,6 +62,10 @@ struct Copyset {
   Request* woken = nullptr;      // the first of those, while it tries again
   Index applied = 0;
   std::unique_ptr<SyncTarget> sync;  // being filled (R10)
+  // The replica was removed: its contents go with the next checkpoint that begins (kWanted), which
+  // then is under way (kRunning).
+  enum class Drop : uint8_t { kNone, kWanted, kRunning };
+  Drop drop = Drop::kNone;
 
   Copyset(CopysetId copyset, OverlayPool& pool);
   ~Copyset();
@@ -116,6 +121,42 @@ struct Request : base::ListHook, Proposal {
   Index index = 0;       // kRepairRequest: applied when it was read
 };
 
+// How fast this store may be filled, over all copysets. Foreground first: while clients or leaders
+// write here, few blocks are on their way at a time.
+struct SyncBudget {
+  static constexpr uint64_t kForegroundNs = 100'000'000;
+  static constexpr uint32_t kForegroundShare = 8;
+  SyncLimits limits;
+  uint64_t foreground_ns = 0;  // when somebody last wanted something else of this store
+  uint64_t inflight_bytes = 0;
+  uint64_t tokens = 0, filled_ns = 0;
+
+  void set(const SyncLimits& to, uint64_t now_ns) {
+    limits = to;
+    tokens = 0;
+    filled_ns = now_ns;
+  }
+  // False: not now; ask again soon.
+  bool take(uint64_t bytes, uint64_t now_ns, uint64_t inflight_max) {
+    const bool busy = foreground_ns != 0 && now_ns < foreground_ns + kForegroundNs;
+    if (inflight_bytes + bytes > (busy ? inflight_max / kForegroundShare : inflight_max))
+      return false;
+    if (limits.bytes_per_second != 0) {
+      const uint64_t most = std::max(limits.bytes_per_second / 10, bytes);  // 100 ms saved up
+      const uint64_t more = (now_ns - filled_ns) / 1000 * limits.bytes_per_second / 1'000'000;
+      if (more != 0) {
+        tokens = std::min(most, tokens + more);
+        filled_ns = now_ns;
+      }
+      if (tokens < bytes) return false;
+      tokens -= bytes;
+    }
+    inflight_bytes += bytes;
+    return true;
+  }
+  void give_back(uint64_t bytes) { inflight_bytes -= bytes; }
+};
+
 struct StoreServer::State final : replica::StateMachine, io::Listener {
   State(io::Loop& loop, base::BufferPool& pool, const ServerOptions& options);
   ~State() override;
@@ -148,9 +189,12 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   std::map<CopysetId, std::vector<std::byte>> recovered_fences;
   wal::RecoveryReport recovery;
   ServerCounters counters;
+  SyncBudget sync_budget;
+  std::map<CopysetId, std::vector<std::function<void(bool)>>> removals;  // not durable yet
   uint64_t requests_open = 0;
   bool listening = false, stopping = false, out_of_service = false;
   std::function<void()> stopped;
+  std::string failed_because;
   std::function<void(Code, std::string)> failure;
   io::TurnHook hook;
   io::Timer stop_timer;
@@ -222,6 +266,9 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
              uint64_t old_payload_position) override;
   void recovered_local(CopysetId group, const wal::RecoveredRecord& record) override;
   void failed(Code code) override;
+  // membership.cc
+  void forget(Copyset& copyset);
+  void drop_contents(Copyset& copyset);
   // sync.cc
   void sync_offered(replica::ReplicaGroup& group, const StoreId& leader, Index index) override;
   void peer_frame(const StoreId& peer, wire::Connection* connection, wire::Frame& frame) override;

@@ -150,6 +150,7 @@ void StoreServer::State::request_frame(Session& session, wire::Frame& frame) {
 }
 
 Code StoreServer::State::check_leader(Request* request) {
+  if (!request->copyset->group) return Code::kNoCopyset;  // removed meanwhile
   replica::ReplicaGroup& group = *request->copyset->group;
   if (stopping || out_of_service) return Code::kShuttingDown;
   if (!group.is_leader()) return Code::kNotLeader;
@@ -159,6 +160,7 @@ Code StoreServer::State::check_leader(Request* request) {
 }
 
 void StoreServer::State::dispatch(Request* request) {
+  sync_budget.foreground_ns = loop.now_ns();
   Code code = check_leader(request);
   if (code != Code::kOk || request->type == wire::FrameType::kProbe) return answer(request, code);
   code = request->copyset->fences.check(request->body.volume,

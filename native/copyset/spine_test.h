@@ -1,5 +1,5 @@
-// For tests: three chunkservers and a client on one event loop over loopback, with real files and
-// sockets.
+// For tests: three chunkservers (or four) and a client on one event loop over loopback, with real
+// files and sockets.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -16,6 +16,7 @@
 namespace curve::copyset {
 
 inline constexpr uint32_t kPool = 1, kCopysets = 8;
+inline constexpr int kServersMax = 4;
 
 inline std::vector<std::byte> pattern(size_t bytes, uint32_t seed) {
   std::vector<std::byte> out(bytes);
@@ -34,7 +35,7 @@ struct Spine : testing::Test {
     loop = std::move(*made);
     secret.assign(32, std::byte{7});
     timer.owner = this;
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < kServersMax; ++i) {
       StoreFormat format;
       format.store.bytes.fill(static_cast<uint8_t>(i + 1));
       format.cluster.bytes.fill(9);
@@ -49,8 +50,8 @@ struct Spine : testing::Test {
   }
 
   void start_servers() {
-    for (int i = 0; i < 3; ++i) open_server(i);
-    for (int i = 0; i < 3; ++i) introduce(i);
+    for (int i = 0; i < count; ++i) open_server(i);
+    for (int i = 0; i < count; ++i) introduce(i);
   }
 
   void open_server(int i) {
@@ -67,8 +68,8 @@ struct Spine : testing::Test {
 
   // Everybody learns of everybody's address; the server starts.
   void introduce(int i) {
-    for (int k = 0; k < 3; ++k) {
-      if (!servers[k]) continue;
+    for (int k = 0; k < kServersMax; ++k) {
+      if (!servers[k] || k == i) continue;
       servers[i]->set_peer(servers[k]->store_id(), addresses[k]);
       servers[k]->set_peer(servers[i]->store_id(), addresses[i]);
     }
@@ -97,6 +98,7 @@ struct Spine : testing::Test {
   bool in_step() {
     std::map<CopysetId, Index> applied;
     for (auto& server : servers) {
+      if (!server) continue;
       for (const CopysetStatus& status : server->status(true).copysets) {
         if (status.syncing || status.applied != status.last) return false;
         auto [it, fresh] = applied.emplace(status.copyset, status.applied);
@@ -118,14 +120,15 @@ struct Spine : testing::Test {
   }
 
   void stop_servers() {
-    int stopped = 0;
+    int stopped = 0, running = 0;
+    for (auto& server : servers) running += server != nullptr;
     run_until(
         [&] {
           for (auto& server : servers) {
             if (server) server->stop([&] { ++stopped; });
           }
         },
-        [&] { return stopped == 3; });
+        [&] { return stopped == running; });
     for (auto& server : servers) server.reset();
   }
 
@@ -160,8 +163,8 @@ struct Spine : testing::Test {
             genesis.config.count = 3;
             for (int i = 0; i < 3; ++i) genesis.config.members[i].store = servers[i]->store_id();
             genesis.config.preferred = servers[c % 3]->store_id();
-            for (auto& server : servers) {
-              server->form(genesis, [&](Code code) { formed += code == Code::kOk; });
+            for (int i = 0; i < 3; ++i) {
+              servers[i]->form(genesis, [&](Code code) { formed += code == Code::kOk; });
             }
           }
         },
@@ -169,29 +172,32 @@ struct Spine : testing::Test {
   }
 
   uint32_t leaders() {
-    uint32_t count = 0;
+    uint32_t leading = 0;
     for (auto& server : servers) {
+      if (!server) continue;
       for (const CopysetStatus& status : server->status(true).copysets)
-        count += status.role == raft::Role::kLeader;
+        leading += status.role == raft::Role::kLeader;
     }
-    return count;
+    return leading;
   }
 
   void fence(VolumeId volume, Epoch epoch) {
     std::vector<CopysetId> all;
     for (uint32_t c = 0; c < kCopysets; ++c) all.push_back(base::copyset_id(kPool, c));
     size_t applied = 0;
-    int answers = 0;
+    int answers = 0, asked = 0;
     run_until(
         [&] {
           for (auto& server : servers) {
+            if (!server) continue;
+            ++asked;
             server->fence(volume, epoch, epoch, {}, all, [&](FenceResult result) {
               applied += result.applied.size();
               ++answers;
             });
           }
         },
-        [&] { return answers == 3; });
+        [&] { return answers == asked; });
     EXPECT_EQ(applied, kCopysets);
   }
 
@@ -202,9 +208,13 @@ struct Spine : testing::Test {
     map.size_bytes = 1ull << 30;
     map.epoch = epoch;
     map.pool = kPool;
-    for (int i = 0; i < 3; ++i) map.stores.push_back({servers[i]->store_id(), addresses[i]});
+    std::vector<uint16_t> everybody;
+    for (int i = 0; i < count; ++i) {
+      map.stores.push_back({servers[i]->store_id(), addresses[i]});
+      everybody.push_back(static_cast<uint16_t>(i));
+    }
     for (uint32_t c = 0; c < kCopysets; ++c)
-      map.copysets.push_back({{0, 1, 2}, static_cast<uint8_t>(c % 3)});
+      map.copysets.push_back({everybody, static_cast<uint8_t>(c % 3)});
     client = client::VolumeClient::open(*loop, pool, map, secret);
   }
 
@@ -261,7 +271,7 @@ struct Spine : testing::Test {
 
   uint64_t waited() {
     uint64_t sum = 0;
-    for (auto& server : servers) sum += server->status(false).counters.waited;
+    for (auto& server : servers) sum += server ? server->status(false).counters.waited : 0;
     return sum;
   }
 
@@ -270,8 +280,9 @@ struct Spine : testing::Test {
   base::BufferPool pool;
   std::unique_ptr<io::Loop> loop;
   std::vector<std::byte> secret;
-  std::unique_ptr<StoreServer> servers[3];
-  io::Address addresses[3];
+  int count = 3;  // servers that start_servers() starts; genesis names the first three
+  std::unique_ptr<StoreServer> servers[kServersMax];
+  io::Address addresses[kServersMax];
   std::unique_ptr<client::VolumeClient> client;
   bool client_closed = false;
   io::Timer timer;

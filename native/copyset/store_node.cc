@@ -148,8 +148,59 @@ uint64_t StoreNode::delete_volume(VolumeId volume, std::vector<CopysetId> copyse
   return ticket;
 }
 
-void StoreNode::transfer(CopysetId copyset, const StoreId& to) {
-  state_->thread->call([=, this] { (void)state_->server->transfer(copyset, to); });
+uint64_t StoreNode::transfer(CopysetId copyset, const StoreId& to) {
+  const uint64_t ticket = state_->next_ticket++;
+  state_->thread->call([=, this] {
+    const Code code = state_->server->transfer(copyset, to);
+    StoreEvent event{.type = StoreEventType::kTransferDone, .ticket = ticket};
+    event.applied = code == Code::kOk;
+    event.leader = state_->server->leader_of(copyset);
+    state_->events.push(std::move(event));
+  });
+  return ticket;
+}
+
+uint64_t StoreNode::join(std::vector<CopysetId> copysets) {
+  const uint64_t ticket = state_->next_ticket++;
+  state_->thread->call([this, ticket, copysets = std::move(copysets)] {
+    state_->server->join(copysets, [this, ticket](std::vector<CopysetId> joined) {
+      state_->events.push(
+          {.type = StoreEventType::kFormDone, .ticket = ticket, .done = std::move(joined)});
+    });
+  });
+  return ticket;
+}
+
+uint64_t StoreNode::change_members(const MemberOrder& order) {
+  const uint64_t ticket = state_->next_ticket++;
+  state_->thread->call([=, this] {
+    state_->server->change_members(order, [this, ticket](MemberOutcome outcome) {
+      StoreEvent event{.type = StoreEventType::kMembersDone, .ticket = ticket};
+      event.error = std::move(outcome.busy);
+      event.applied = outcome.applied;
+      event.leader = outcome.leader;
+      event.config_index = outcome.config_index;
+      event.config = outcome.config;
+      state_->events.push(std::move(event));
+    });
+  });
+  return ticket;
+}
+
+uint64_t StoreNode::remove_replica(CopysetId copyset, Index config_index) {
+  const uint64_t ticket = state_->next_ticket++;
+  state_->thread->call([=, this] {
+    state_->server->remove_replica(copyset, config_index, [this, ticket](bool removed) {
+      StoreEvent event{.type = StoreEventType::kRemoveDone, .ticket = ticket};
+      event.applied = removed;
+      state_->events.push(std::move(event));
+    });
+  });
+  return ticket;
+}
+
+void StoreNode::set_limits(const SyncLimits& limits) {
+  state_->thread->call([this, limits] { state_->server->set_limits(limits); });
 }
 
 void StoreNode::checkpoint() {

@@ -11,13 +11,25 @@
 
 namespace curve::copyset {
 
-enum class StoreEventType : uint8_t { kFormDone, kFenceDone, kDeleteDone, kStopped };
+enum class StoreEventType : uint8_t {
+  kFormDone,  // joining, too
+  kFenceDone,
+  kDeleteDone,
+  kStopped,
+  kMembersDone,
+  kRemoveDone,    // `applied`: removed
+  kTransferDone,  // `applied`: started
+};
 struct StoreEvent {
   StoreEventType type = StoreEventType::kStopped;
   uint64_t ticket = 0;
   std::vector<CopysetId> done = {};
   std::vector<CopysetId> not_leader = {};
-  std::string error = {};
+  std::string error = {};  // kMembersDone: why not now
+  bool applied = false;
+  StoreId leader = {};
+  Index config_index = 0;
+  raft::Config config = {};
 };
 
 class StoreNode {
@@ -42,7 +54,11 @@ class StoreNode {
   uint64_t fence(VolumeId volume, Epoch floor, Epoch ceiling, std::vector<Epoch> revoked,
                  std::vector<CopysetId> copysets);
   uint64_t delete_volume(VolumeId volume, std::vector<CopysetId> copysets);
-  void transfer(CopysetId copyset, const StoreId& to);
+  uint64_t transfer(CopysetId copyset, const StoreId& to);
+  uint64_t join(std::vector<CopysetId> copysets);
+  uint64_t change_members(const MemberOrder& order);
+  uint64_t remove_replica(CopysetId copyset, Index config_index);
+  void set_limits(const SyncLimits& limits);
   void checkpoint();  // soon
   ServerStatus status(bool with_copysets);
   uint64_t mapped_blocks(VolumeId volume);

@@ -1,7 +1,8 @@
 // A chunkserver's core: one store (chunk store + WAL), its replicas, its peers and its clients, on
 // one event loop. Source files: server.cc (life cycle, control), session.cc (clients: admission,
 // writes), read.cc, apply.cc (state machine), background.cc (overlay -> chunk store, checkpoint,
-// WAL release), sync.cc (filling a replica from its leader).
+// WAL release), sync.cc (filling a replica from its leader), membership.cc (replicas that come and
+// go).
 //
 // Invariants: R6, R8, R12, R13, R14 are kept here, each named where it is kept.
 // Thread: the loop's. format() and open() may block; nothing else does. It works without any
@@ -61,6 +62,11 @@ struct CopysetStatus {
   StoreId preferred;
   Index first, last, commit, applied;
   bool damaged, syncing;
+  bool learner;  // no voter of its configuration, or without one (R1)
+  Index config_index;
+  bool config_committed;
+  uint64_t used_blocks;
+  uint64_t sync_bytes_done, sync_bytes_total;  // while it is being filled; 0 of 0: not known yet
   std::vector<raft::Member> members;
   std::vector<raft::Progress> progress;  // leader only
 };
@@ -87,6 +93,7 @@ struct ServerStatus {
   bool wal_torn_tail = false, wal_damaged = false;
   uint32_t sessions = 0;
   ServerCounters counters;
+  std::string failure;  // not empty: out of service, and why
   std::vector<CopysetStatus> copysets;
   std::vector<replica::PeerStatus> peers;
 };
@@ -95,6 +102,27 @@ struct ServerStatus {
 struct FenceResult {
   std::vector<CopysetId> applied;
   std::vector<CopysetId> not_leader;  // lead somewhere else (or nowhere now): ask there
+};
+
+// One change of a copyset's members, or of its preferred leader.
+enum class MemberChange : uint8_t { kAddLearner, kPromote, kRemove, kPrefer };
+struct MemberOrder {
+  CopysetId copyset = 0;
+  MemberChange change = MemberChange::kAddLearner;
+  StoreId store;
+  uint32_t voters_min = 0;  // kRemove leaves at least so many voters
+};
+struct MemberOutcome {
+  bool applied = false;  // committed, now or earlier
+  StoreId leader;        // not applied: who leads; none when unknown
+  std::string busy;      // not applied, led here: why not now
+  Index config_index = 0;
+  raft::Config config;  // in force
+};
+
+struct SyncLimits {
+  uint64_t bytes_per_second = 0;  // taken in by chunk sync, all copysets together; 0: no limit
+  uint32_t syncs_at_once = 0;     // copysets being filled at a time; 0: no limit
 };
 
 class StoreServer {
@@ -131,6 +159,19 @@ class StoreServer {
   void delete_volume(VolumeId volume, const std::vector<CopysetId>& copysets,
                      std::function<void(FenceResult)> done);
   [[nodiscard]] Code transfer(CopysetId copyset, const StoreId& to);
+  StoreId leader_of(CopysetId copyset) const;  // as far as this store knows; else none
+  // R1: replicas without configuration and vote. Idempotent. `done` with those that are here now,
+  // durably.
+  void join(const std::vector<CopysetId>& copysets,
+            std::function<void(std::vector<CopysetId>)> done);
+  // By the leader; idempotent; `done` when committed, or when it is clear that it will not be.
+  void change_members(const MemberOrder& order, std::function<void(MemberOutcome)> done);
+  // Takes the replica off this store, which is no member by the committed configuration at
+  // `config_index`. What it promised stays (R2); its space comes back with the next checkpoint.
+  // `done(true)` when that is durable, also when there was none; false: it is a member by a later
+  // configuration.
+  void remove_replica(CopysetId copyset, Index config_index, std::function<void(bool)> done);
+  void set_limits(const SyncLimits& limits);
   void checkpoint_now(std::function<void(Code)> done);
   ServerStatus status(bool with_copysets) const;
   uint64_t mapped_blocks(

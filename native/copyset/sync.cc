@@ -1,6 +1,7 @@
 #include "native/copyset/sync.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "native/base/bytes.h"
@@ -18,6 +19,7 @@ namespace {
 constexpr uint32_t kPagesPerReply = 1024;
 constexpr uint64_t kPollNs = 20'000'000;
 constexpr uint64_t kRetryNs = 200'000'000;
+constexpr uint64_t kTargetWindows = 4;  // all copysets together, in windows of one
 
 }  // namespace
 
@@ -40,7 +42,7 @@ void SyncSource::request(const StoreId& peer, wire::Connection* connection, wire
   }
   switch (static_cast<SyncKind>(body.kind)) {
     case SyncKind::kBegin:
-      return begin(peer, connection, *it->second, frame.tag);
+      return begin(peer, connection, *it->second, body, frame.tag);
     case SyncKind::kPages:
       return pages(peer, connection, *it->second, body, frame.tag);
     case SyncKind::kBlock:
@@ -48,20 +50,9 @@ void SyncSource::request(const StoreId& peer, wire::Connection* connection, wire
   }
 }
 
-void SyncSource::begin(const StoreId& peer, wire::Connection* connection, Copyset& copyset,
-                       uint64_t tag) {
-  SyncReplyBody reply;
-  reply.kind = static_cast<uint8_t>(SyncKind::kBegin);
-  reply.copyset = copyset.id;
-  raft::Group& raft = copyset.group->raft();
-  if (!copyset.group->is_leader() || !raft.lease_valid(server_.loop.now_ns())) {
-    reply.code = static_cast<uint16_t>(Code::kNotLeader);
-    return connection->send(wire::FrameType::kSyncReply, tag, wire::body_bytes(reply));
-  }
-  reply.index = copyset.applied;
-  reply.term = raft.term_at(copyset.applied);
-  std::vector<SyncPage>& list = lists_[{peer, copyset.id}];
-  list.clear();
+// What the copyset has, in order; how much of it the target will ask for.
+uint64_t SyncSource::list_pages(Copyset& copyset, Index unchanged_since,
+                                std::vector<SyncPage>& list) {
   std::map<chunkstore::PageId, SyncPage> found;
   chunkstore::PageId at{copyset.id, {0, 0}, 255};
   while (auto next = server_.store->next_page(copyset.id, at)) {
@@ -69,16 +60,47 @@ void SyncSource::begin(const StoreId& peer, wire::Connection* connection, Copyse
     // A deleted volume's pages are dropped by the next background step; whoever is filled at an
     // index behind the deletion would keep them.
     if (copyset.fences.deleted(at.chunk.volume)) continue;
-    found[at] = {at.chunk.volume, at.chunk.chunk, at.page, server_.store->page_index(at), 0};
+    found[at] = {at.chunk.volume, at.chunk.chunk, at.page, server_.store->page_index(at),
+                 server_.store->mapped_in_page(at)};
   }
   copyset.overlay.visit_blocks([&](const ChunkKey& chunk, uint32_t block) {
     if (copyset.fences.deleted(chunk.volume)) return;
     const uint8_t page = static_cast<uint8_t>(block / chunkstore::kBlocksPerPage);
-    found[{copyset.id, chunk, page}] = {chunk.volume, chunk.chunk, page, UINT64_MAX, 0};
+    SyncPage& has = found[{copyset.id, chunk, page}];
+    has.volume = chunk.volume;
+    has.chunk = chunk.chunk;
+    has.page = page;
+    has.recent |= uint64_t{1} << (block % chunkstore::kBlocksPerPage);
   });
-  for (const auto& [id, page] : found) list.push_back(page);
+  list.clear();
+  uint64_t blocks = 0;
+  for (const auto& [id, page] : found) {
+    list.push_back(page);
+    const uint64_t older = page.index > unchanged_since ? page.blocks : 0;
+    blocks += static_cast<uint64_t>(std::popcount(older | page.recent));
+  }
+  return blocks * kBlockBytes;
+}
+
+void SyncSource::begin(const StoreId& peer, wire::Connection* connection, Copyset& copyset,
+                       const SyncRequestBody& body, uint64_t tag) {
+  SyncReplyBody reply;
+  reply.kind = static_cast<uint8_t>(SyncKind::kBegin);
+  reply.copyset = copyset.id;
+  raft::Group& raft = copyset.group->raft();
+  const bool leads = copyset.group->is_leader() && (!CURVE_MUTANT("r10_fill_needs_lease") ||
+                                                    raft.lease_valid(server_.loop.now_ns()));
+  // R10: a replica is never filled with less than it has applied, nor with a configuration that
+  // comes after S.
+  if (!leads || copyset.applied < body.commit || raft.committed_config_index() > copyset.applied) {
+    reply.code = static_cast<uint16_t>(leads ? Code::kBusy : Code::kNotLeader);
+    return connection->send(wire::FrameType::kSyncReply, tag, wire::body_bytes(reply));
+  }
+  reply.index = copyset.applied;
+  reply.term = raft.term_at(copyset.applied);
   std::vector<std::byte> rest;
   base::Writer writer(rest);
+  writer.put(list_pages(copyset, body.applied, lists_[{peer, copyset.id}]));
   const auto config = raft::encode_config(raft.committed_config());
   writer.put(raft.committed_config_index());
   writer.put(static_cast<uint32_t>(config.size()));
@@ -104,17 +126,12 @@ void SyncSource::pages(const StoreId& peer, wire::Connection* connection, Copyse
   const uint32_t count =
       std::min<uint32_t>(kPagesPerReply, static_cast<uint32_t>(list.size()) - from);
   for (uint32_t i = from; i < from + count; ++i) {
+    // What was in the overlay when the list was made may be in the store now; what came since is
+    // behind S.
     SyncPage& page = list[i];
-    page.blocks = 0;
-    for (uint32_t k = 0; k < chunkstore::kBlocksPerPage; ++k) {
-      const uint32_t block = page.page * chunkstore::kBlocksPerPage + k;
-      if (block >= kBlocksPerChunk) break;
-      const ChunkKey chunk{page.volume, page.chunk};
-      if (server_.store->is_mapped(copyset.id, chunk, static_cast<uint16_t>(block)) ||
-          copyset.overlay.has_block(chunk, block)) {
-        page.blocks |= uint64_t{1} << k;
-      }
-    }
+    const chunkstore::PageId id{
+        copyset.id, {page.volume, page.chunk}, static_cast<uint8_t>(page.page)};
+    page.blocks = server_.store->mapped_in_page(id) | page.recent;
   }
   SyncReplyBody reply;
   reply.kind = static_cast<uint8_t>(SyncKind::kPages);
@@ -176,6 +193,10 @@ void SyncSource::peer_closed(const StoreId& peer) {
   std::erase_if(lists_, [&](const auto& item) { return item.first.first == peer; });
 }
 
+void SyncSource::forget(CopysetId copyset) {
+  std::erase_if(lists_, [&](const auto& item) { return item.first.second == copyset; });
+}
+
 // ---- the side that is filled
 
 struct SyncTarget::Write {
@@ -197,7 +218,15 @@ SyncTarget::SyncTarget(StoreServer::State& server, Copyset& copyset, const Store
   };
 }
 
-SyncTarget::~SyncTarget() { server_.loop.disarm(&timer_); }
+SyncTarget::~SyncTarget() {
+  server_.loop.disarm(&timer_);
+  server_.sync_budget.give_back(uint64_t{requested_ - writes_} * kBlockBytes);
+}
+
+// A damaged replica may lack what it says it has applied (R3).
+Index SyncTarget::unchanged_since() const {
+  return copyset_.group->raft().damaged() ? 0 : copyset_.applied;
+}
 
 // R10: the state is durable before the first change.
 void SyncTarget::start() {
@@ -228,6 +257,8 @@ void SyncTarget::lost() {
   begin_sent_ = false;
   wanted_.clear();
   ready_.clear();
+  pages_left_.clear();
+  server_.sync_budget.give_back(uint64_t{requested_ - writes_} * kBlockBytes);
   requested_ = writes_;
   listed_ = 0;
   listing_ = all_listed_ = false;
@@ -244,6 +275,10 @@ void SyncTarget::send(SyncKind kind, uint64_t tag, const ChunkKey& chunk, uint32
   body.volume = chunk.volume;
   body.chunk = chunk.chunk;
   body.block = block;
+  if (kind == SyncKind::kBegin) {
+    body.applied = unchanged_since();
+    body.commit = copyset_.group->raft().commit();
+  }
   connection->send(wire::FrameType::kSyncRequest, tag, wire::body_bytes(body));
 }
 
@@ -275,12 +310,20 @@ void SyncTarget::reply(wire::Frame& frame) {
 void SyncTarget::on_begin(const SyncReplyBody& reply, std::span<const std::byte> rest) {
   if (phase_ != Phase::kBeginning) return;
   base::Reader reader(rest);
+  const auto bytes_total = reader.get<uint64_t>();
   config_index_ = reader.get<uint64_t>();
   auto config = raft::decode_config(reader.raw(reader.get<uint32_t>()));
   const auto fences = reader.raw(reader.left());
   Fences check;
   base::Reader fence_reader(fences);
   if (!reader.ok() || !config || !check.merge(fence_reader) || !fence_reader.done()) return;
+  if (reply.index < copyset_.group->raft().commit()) {  // it knows more than when it asked
+    lost();
+    begin_after_ns_ = server_.loop.now_ns() + kRetryNs;
+    return;
+  }
+  bytes_done_ = 0;
+  bytes_total_ = bytes_total;
   index_ = reply.index;
   term_ = reply.term;
   config_ = *config;
@@ -306,49 +349,57 @@ void SyncTarget::on_pages(const SyncReplyBody& reply, std::span<const std::byte>
   pump();
 }
 
+void SyncTarget::want(const chunkstore::PageId& page, uint64_t blocks) {
+  if (blocks == 0) return;
+  pages_left_[page] += static_cast<uint32_t>(std::popcount(blocks));
+  for (; blocks != 0; blocks &= blocks - 1) {
+    const uint32_t k = static_cast<uint32_t>(std::countr_zero(blocks));
+    wanted_.push_back(
+        {page.chunk, static_cast<uint16_t>(page.page * chunkstore::kBlocksPerPage + k)});
+  }
+}
+
+// The leader's answers clear them.
 void SyncTarget::clear_up_to(const chunkstore::PageId& end) {
   while (auto page = server_.store->next_page(copyset_.id, last_page_)) {
     if (!(*page < end)) break;
-    for (uint32_t k = 0; k < chunkstore::kBlocksPerPage; ++k) {
-      const uint32_t block = page->page * chunkstore::kBlocksPerPage + k;
-      if (block < kBlocksPerChunk &&
-          server_.store->is_mapped(copyset_.id, page->chunk, static_cast<uint16_t>(block))) {
-        wanted_.push_back(
-            {page->chunk, static_cast<uint16_t>(block)});  // the leader's answer clears it
-      }
-    }
+    want(*page, server_.store->mapped_in_page(*page));
     last_page_ = *page;
   }
 }
 
-// Only what changed where that is known: a page that both have, unchanged since what this replica
-// has applied, stays.
+// Only what changed where that is known: what both have and the leader has not changed since this
+// replica applied it, or since an earlier attempt completed the page, stays.
 void SyncTarget::plan_page(const SyncPage& page) {
   const chunkstore::PageId id{
       copyset_.id, {page.volume, page.chunk}, static_cast<uint8_t>(page.page)};
   clear_up_to(id);
   last_page_ = id;
+  const Index here = std::max(unchanged_since(), server_.store->page_index(id));
   const bool known = server_.store->has_page(id) && !copyset_.group->raft().damaged();
-  if (known && page.index <= copyset_.applied) return;
-  for (uint32_t k = 0; k < chunkstore::kBlocksPerPage; ++k) {
-    const uint32_t block = page.page * chunkstore::kBlocksPerPage + k;
-    if (block >= kBlocksPerChunk) break;
-    const bool here = server_.store->is_mapped(copyset_.id, id.chunk, static_cast<uint16_t>(block));
-    if (here || (page.blocks >> k & 1)) wanted_.push_back({id.chunk, static_cast<uint16_t>(block)});
-  }
+  constexpr uint64_t kAll = (uint64_t{1} << chunkstore::kBlocksPerPage) - 1;
+  constexpr uint32_t kInLastPage =
+      kBlocksPerChunk - (chunkstore::kPagesPerChunk - 1) * chunkstore::kBlocksPerPage;
+  const uint64_t possible =
+      page.page + 1 == chunkstore::kPagesPerChunk ? (uint64_t{1} << kInLastPage) - 1 : kAll;
+  const bool unchanged = known && page.index <= here;
+  const uint64_t wanted =
+      unchanged ? page.recent : page.blocks | page.recent | server_.store->mapped_in_page(id);
+  want(id, wanted & possible);
 }
 
 void SyncTarget::pump() {
-  if (phase_ == Phase::kBeginning && !begin_sent_ && writes_ == 0 &&
-      server_.loop.now_ns() >= begin_after_ns_ && server_.replica->peer_connection(leader_)) {
+  const uint64_t now = server_.loop.now_ns();
+  if (phase_ == Phase::kBeginning && !begin_sent_ && writes_ == 0 && now >= begin_after_ns_ &&
+      server_.replica->peer_connection(leader_)) {
     begin_sent_ = true;
     send(SyncKind::kBegin, attempt_, {}, 0);
   }
   if (phase_ != Phase::kListing) return;
   write_next();
-  const uint32_t window =
-      static_cast<uint32_t>(server_.options.sync_bytes_inflight_max / kBlockBytes);
-  while (!wanted_.empty() && requested_ < window) {
+  const uint64_t bytes_max = server_.options.sync_bytes_inflight_max;
+  while (!wanted_.empty() && requested_ < bytes_max / kBlockBytes &&
+         server_.sync_budget.take(kBlockBytes, now, kTargetWindows * bytes_max)) {
     const Want want = wanted_.front();
     wanted_.pop_front();
     ++requested_;
@@ -358,7 +409,7 @@ void SyncTarget::pump() {
     listing_ = true;
     send(SyncKind::kPages, attempt_, {}, 0);
   }
-  if (all_listed_ && wanted_.empty() && requested_ == 0 && ready_.empty() && writes_ == 0) finish();
+  if (all_listed_ && wanted_.empty() && requested_ == 0 && complete_.empty()) finish();
 }
 
 void SyncTarget::on_block(const SyncReplyBody& reply, std::span<const std::byte> rest,
@@ -385,7 +436,7 @@ void SyncTarget::on_block(const SyncReplyBody& reply, std::span<const std::byte>
       return restart(leader_);
     }
   }
-  write->op.index = index_;
+  write->op.index = 0;  // not before the page is complete
   write->clear = static_cast<uint16_t>(~reply.written);
   write->payload = std::move(payload);
   write->op.from = write->payload.bytes();
@@ -394,14 +445,29 @@ void SyncTarget::on_block(const SyncReplyBody& reply, std::span<const std::byte>
   pump();
 }
 
+// The block is as the leader has it. The last one of a page makes the page count as complete at S,
+// also after a restart.
+void SyncTarget::block_done(const ChunkKey& chunk, uint16_t block) {
+  --requested_;
+  bytes_done_ += kBlockBytes;
+  server_.sync_budget.give_back(kBlockBytes);
+  const chunkstore::PageId page{copyset_.id, chunk,
+                                static_cast<uint8_t>(block / chunkstore::kBlocksPerPage)};
+  const auto left = pages_left_.find(page);
+  if (left == pages_left_.end() || --left->second != 0) return;
+  pages_left_.erase(left);
+  complete_.emplace_back(page, index_);
+}
+
 // Changes the chunk store directly; not while a checkpoint runs (R5).
 void SyncTarget::write_next() {
-  while (!ready_.empty() && !server_.store->checkpoint_running()) {
+  if (server_.store->checkpoint_running()) return;
+  while (!ready_.empty()) {
     std::unique_ptr<Write> write = std::move(ready_.front());
     ready_.pop_front();
-    server_.store->clear(copyset_.id, write->op.chunk, write->op.block, write->clear, index_);
+    server_.store->clear(copyset_.id, write->op.chunk, write->op.block, write->clear, 0);
     if (write->op.mask == 0) {
-      --requested_;
+      block_done(write->op.chunk, write->op.block);
       continue;
     }
     ++writes_;
@@ -409,18 +475,22 @@ void SyncTarget::write_next() {
       Write* raw_write = static_cast<Write*>(op->owner);
       std::shared_ptr<void> keep = std::move(raw_write->server->sync_writes[raw_write]);
       raw_write->server->sync_writes.erase(raw_write);
-      Write* write = raw_write;
-      if (op->result < 0 && write->server->failure) write->server->failed(Code::kIo);
-      if (write->alive.expired()) return;
-      SyncTarget* target = write->target;
+      if (op->result < 0) raw_write->server->failed(Code::kIo);
+      if (raw_write->alive.expired()) return raw_write->server->sync_budget.give_back(kBlockBytes);
+      SyncTarget* target = raw_write->target;
       --target->writes_;
-      --target->requested_;
+      target->block_done(raw_write->op.chunk, raw_write->op.block);
       target->pump();
     };
     Write* raw = write.get();
     server_.sync_writes[raw] = std::shared_ptr<Write>(std::move(write));
     server_.store->write(&raw->op);
   }
+  for (const auto& [page, index] : complete_) {
+    const auto first = static_cast<uint16_t>(page.page * chunkstore::kBlocksPerPage);
+    server_.store->clear(copyset_.id, page.chunk, first, 0, index);  // raises the page's index only
+  }
+  complete_.clear();
 }
 
 void SyncTarget::finish() {
@@ -450,8 +520,7 @@ void SyncTarget::override_blob(replica::GroupBlob& blob, std::vector<std::byte>&
   blob.commit = std::max(blob.commit, index_);
   blob.config = config_;
   blob.config_index = config_index_;
-  blob.syncing = false;
-  blob.damaged = false;
+  blob.syncing = false;  // damaged stays as it is: raft says when it is whole again (R3)
   fences = fences_;
 }
 
@@ -464,6 +533,11 @@ void StoreServer::State::sync_offered(replica::ReplicaGroup& group, const StoreI
     if (copyset.sync->leader() != leader) copyset.sync->restart(leader);
     return;
   }
+  // More wait for their turn: the leader offers again.
+  const uint32_t most = sync_budget.limits.syncs_at_once;
+  const auto running = std::count_if(copysets.begin(), copysets.end(),
+                                     [](const auto& item) { return item.second->sync != nullptr; });
+  if (most != 0 && running >= static_cast<int64_t>(most)) return;
   copyset.sync = std::make_unique<SyncTarget>(*this, copyset, leader);
   copyset.sync->start();
 }

@@ -9,7 +9,10 @@
 // blocks read at different indexes >= S are right: everything read is committed, so whoever can be
 // elected has those entries and this replica replays them in order before it serves anything;
 // writing sectors is idempotent; fences are those of S. A broken connection, a new leader or a
-// restart leaves "being filled" in place and starts again. One loop thread.
+// restart leaves "being filled" in place and starts again, but for pages that were complete: their
+// index says so. The leader needs no lease, only an S at or behind what the target has applied:
+// with a lease asked for, followers that are filled could be what a new leader waits for to get
+// one. One loop thread.
 #pragma once
 
 #include <map>
@@ -31,9 +34,12 @@ struct SyncRequestBody {
   VolumeId volume = 0;  // kBlock
   uint32_t chunk = 0;
   uint32_t block = 0;
+  // kBegin: pages that have not changed since `applied` stay; S must not be before `commit`.
+  Index applied = 0, commit = 0;
 };
-static_assert(sizeof(SyncRequestBody) == 32);
-// kBegin: index, term, config_index, u32 config bytes, config, fences. kPages: `count` x SyncPage;
+static_assert(sizeof(SyncRequestBody) == 48);
+// kBegin: index, term; the payload's first `count` bytes: u64 bytes that will be asked for, about;
+// u64 config_index, u32 config bytes, config, fences. kPages: `count` x SyncPage;
 // count 0: that was all. kBlock: written, `count` CRCs (one per written sector); the payload is the
 // whole block.
 struct SyncReplyBody {
@@ -54,10 +60,11 @@ struct SyncPage {
   VolumeId volume = 0;
   uint32_t chunk = 0;
   uint32_t page = 0;
-  Index index = 0;      // UINT64_MAX: has sectors in the overlay, changed since the last checkpoint
+  Index index = 0;      // nothing in it has changed since, but for `recent`
   uint64_t blocks = 0;  // bit per block: may hold data
+  uint64_t recent = 0;  // bit per block: changed since the leader's last checkpoint
 };
-static_assert(sizeof(SyncPage) == 32);
+static_assert(sizeof(SyncPage) == 40);
 
 // The leader's side. Holds per peer and copyset only the list of pages made at kBegin.
 class SyncSource {
@@ -66,9 +73,12 @@ class SyncSource {
   void request(const StoreId& peer, wire::Connection* connection, wire::Frame& frame);
   void block_read(Request* request);  // a kBlock read is complete
   void peer_closed(const StoreId& peer);
+  void forget(CopysetId copyset);
 
  private:
-  void begin(const StoreId& peer, wire::Connection* connection, Copyset& copyset, uint64_t tag);
+  void begin(const StoreId& peer, wire::Connection* connection, Copyset& copyset,
+             const SyncRequestBody& body, uint64_t tag);
+  uint64_t list_pages(Copyset& copyset, Index unchanged_since, std::vector<SyncPage>& list);
   void pages(const StoreId& peer, wire::Connection* connection, Copyset& copyset,
              const SyncRequestBody& body, uint64_t tag);
   void block(const StoreId& peer, Copyset& copyset, const SyncRequestBody& body, uint64_t tag);
@@ -89,6 +99,8 @@ class SyncTarget {
   // What the last checkpoint of the sync must say instead of the replica's own word.
   bool finishing() const { return phase_ == Phase::kFinishing; }
   Index index() const { return index_; }
+  uint64_t bytes_done() const { return bytes_done_; }
+  uint64_t bytes_total() const { return std::max(bytes_total_, bytes_done_); }
   void override_blob(replica::GroupBlob& blob, std::vector<std::byte>& fences) const;
 
  private:
@@ -100,9 +112,12 @@ class SyncTarget {
   void on_block(const SyncReplyBody& reply, std::span<const std::byte> rest, base::Buffer payload);
   void plan_page(const SyncPage& page);
   void clear_up_to(const chunkstore::PageId& end);  // pages of ours that the leader does not have
+  void want(const chunkstore::PageId& page, uint64_t blocks);
+  void block_done(const ChunkKey& chunk, uint16_t block);
   void pump();
   void write_next();
   void finish();
+  Index unchanged_since() const;
 
   StoreServer::State& server_;
   Copyset& copyset_;
@@ -123,7 +138,10 @@ class SyncTarget {
     uint16_t block;
   };
   std::deque<Want> wanted_;
-  uint32_t requested_ = 0;                    // blocks asked for and not yet written
+  uint32_t requested_ = 0;  // blocks asked for and not yet written; each is in the store's budget
+  std::map<chunkstore::PageId, uint32_t> pages_left_;  // blocks of it that are not written yet
+  std::vector<std::pair<chunkstore::PageId, Index>> complete_;  // to be marked with that index
+  uint64_t bytes_done_ = 0, bytes_total_ = 0;
   std::deque<std::unique_ptr<Write>> ready_;  // wait while a checkpoint runs
   uint32_t writes_ = 0;
   io::Timer timer_;  // asks again, looks whether a checkpoint has ended

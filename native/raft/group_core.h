@@ -187,6 +187,7 @@ struct GroupCore {
   Code propose(std::span<const EntryMeta> metas, Index* first);
   Code propose_config(const Config& config, Index* index);
   void maybe_commit();
+  void advance_commit(Index reached);
   Follower* follower_of(const StoreId& store);
   const Follower* follower_of(const StoreId& store) const;
   bool filled(const Follower& follower) const;
@@ -222,6 +223,7 @@ struct GroupCore {
   void finish_sync(Index index, Term term, const Config& config, Index config_index);
   void on_sync_offer(const Message& message);
   void on_sync_request(const Message& message);
+  void emit_sync_request(const StoreId& to);
 };
 
 }  // namespace curve::raft

@@ -96,7 +96,7 @@ AppendVerdict GroupCore::step_append(const Message& message, std::span<const Ent
   on_leader_contact(message.peer);
   // R10: neither appends nor acknowledges; the leader learns that the sync has to go on.
   if (syncing && !CURVE_MUTANT("r10_acknowledge_syncing")) {
-    emit(message_to(message.peer, MessageType::kSyncRequest));
+    emit_sync_request(message.peer);
     return {};
   }
   const bool agrees =

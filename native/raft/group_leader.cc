@@ -130,10 +130,15 @@ Code GroupCore::propose(std::span<const EntryMeta> metas, Index* first) {
   return Code::kOk;
 }
 
-// Holds what is committed: a vote given earlier could not be used by a replica without
-// configuration (R1), and would be missing from the quorum.
+// It answers, has the configuration in force and something of this term durably, and everything
+// committed has been sent to it: what it lacks is in flight (under load it always lacks something).
+// A voter that must be filled first would be missing from the quorum, and one without configuration
+// gives no vote (R1).
 bool GroupCore::filled(const Follower& f) const {
-  return f.flow == Flow::kReplicate && f.match >= commit && !f.damaged;
+  if (CURVE_MUTANT("promote_before_filled")) return !f.damaged;
+  return f.flow == Flow::kReplicate && f.match >= std::max(noop, configs.current_index()) &&
+         f.next > commit && !f.damaged && f.covered() &&
+         f.peer->confirmed_at_ns + host.options.lease_ns > host.now_ns;
 }
 
 // One change at a time, and only once this term has committed something (Ongaro's correction of
@@ -167,11 +172,17 @@ void GroupCore::maybe_commit() {
   size_t voters = 0;
   if (self_votes()) match[voters++] = durable;
   for (const Follower& f : followers) {
-    if (f.role == MemberRole::kVoter) match[voters++] = f.damaged ? 0 : f.match;  // R3
+    if (f.role != MemberRole::kVoter) continue;
+    if (CURVE_MUTANT("r10_sync_shrinks_quorum") && f.flow == Flow::kSync) continue;
+    match[voters++] = f.damaged ? 0 : f.match;  // R3
   }
   const Index reached = quorum_value({match.data(), voters});
   if (reached <= commit) return;
   if (log.term_at(reached) != hard.term && !CURVE_MUTANT("raft_commit_older_term")) return;
+  advance_commit(reached);
+}
+
+void GroupCore::advance_commit(Index reached) {
   for (Index i = commit + 1; i <= reached; ++i) {
     const uint32_t bytes = log.at(i).bytes;
     uncommitted_bytes -= std::min<uint64_t>(uncommitted_bytes, bytes);

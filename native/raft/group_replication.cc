@@ -100,6 +100,8 @@ void GroupCore::on_append_reply(const Message& message) {
     std::erase(known_damaged, message.peer);
   }
   if (message.reject) {
+    // A learner whose replica was removed and joined again holds nothing of what it acknowledged.
+    if (f->role == MemberRole::kLearner && message.index < f->match) f->match = 0;
     const bool stale = f->flow == Flow::kSync || message.first < f->match ||
                        (f->flow == Flow::kProbe && message.first != f->next - 1);
     if (stale) return;

@@ -7,9 +7,23 @@
 
 namespace curve::raft {
 
+// What a member knows to be committed is so, and a leader has it (leader completeness). It is taken
+// from the request because the leader may have no other way to learn it: when the members that are
+// left are being filled, and do not acknowledge (R10), nothing of its own term commits before one
+// of them is whole again, and it may fill nobody from a state older than what that one has applied.
 void GroupCore::on_sync_request(const Message& message) {
   if (role != Role::kLeader || message.term != hard.term) return;
-  if (Follower* f = follower_of(message.peer); f != nullptr && f->peer->up) offer_sync(*f);
+  Follower* f = follower_of(message.peer);
+  if (f == nullptr || !f->peer->up) return;
+  const Index known = std::min(message.commit, log.last());
+  if (known > commit) advance_commit(known);
+  if (role == Role::kLeader) offer_sync(*f);
+}
+
+void GroupCore::emit_sync_request(const StoreId& to) {
+  Message message = message_to(to, MessageType::kSyncRequest);
+  message.commit = commit;
+  emit(message);
 }
 
 void GroupCore::on_sync_offer(const Message& message) {
@@ -30,7 +44,7 @@ void GroupCore::begin_sync() {
   if (role == Role::kLeader) broken_invariant(id, "a leader is not filled by others");
   syncing = true;
   acknowledge = false;
-  if (!leader.is_none() && sync_from != leader) emit(message_to(leader, MessageType::kSyncRequest));
+  if (!leader.is_none() && sync_from != leader) emit_sync_request(leader);
   if (role != Role::kFollower) return become_follower(hard.term, {});
   election_at_ns = kNever;
   arm();

@@ -95,8 +95,9 @@ struct Message {
   // rejected append: the `index` that did not match. sync offer: the first entry that the leader
   // has
   Index first = 0;
-  Index last = 0;    // append reply: accepted through, durable or not
-  Index commit = 0;  // of the leader; append reply: that the follower has heard of
+  Index last = 0;  // append reply: accepted through, durable or not
+  // of the leader; append reply: that the follower has heard of; sync request: of the follower
+  Index commit = 0;
   bool reject = false;
   bool transfer = false;  // votes: asked for by the leader, leases do not stand in the way
   bool damaged = false;   // replies: this replica's log may lack what it acknowledged (R3)

@@ -331,8 +331,8 @@ void Replica::catch_up(ReplicaGroup& group, const raft::Message& message) {
 // Sends what was read, then starts the next read. Ends the job when its messages are through, the
 // log has moved on or the peer is gone (raft starts again from what the follower really has).
 void Replica::catch_up_next(CatchUp* job) {
-  wire::Connection* connection = stopped_ ? nullptr : peer_connection(job->to);
-  raft::Group& raft = job->group->raft();
+  wire::Connection* connection =
+      stopped_ || job->group == nullptr ? nullptr : peer_connection(job->to);
   while (connection && !job->messages.empty()) {
     const raft::Message& message = job->messages.front();
     if (job->next < message.first || job->next > message.last) {
@@ -340,6 +340,7 @@ void Replica::catch_up_next(CatchUp* job) {
       if (!job->messages.empty()) job->next = job->messages.front().first;
       continue;
     }
+    raft::Group& raft = job->group->raft();
     if (raft.role() != raft::Role::kLeader || raft.term() != message.term ||
         job->next < raft.first_index())
       break;

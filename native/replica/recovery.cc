@@ -18,7 +18,7 @@ std::vector<std::byte> encode_group_blob(const GroupBlob& blob) {
   writer.put(kBlobVersion);
   writer.put(static_cast<uint8_t>(blob.damaged ? 1 : 0));
   writer.put(static_cast<uint8_t>(blob.syncing ? 1 : 0));
-  writer.put(uint8_t{0});
+  writer.put(static_cast<uint8_t>(blob.removed ? 1 : 0));
   writer.put(blob.applied);
   writer.put(blob.applied_term);
   writer.put(blob.hard.term);
@@ -40,7 +40,7 @@ Result<GroupBlob> decode_group_blob(std::span<const std::byte> bytes) {
   }
   blob.damaged = reader.get<uint8_t>() != 0;
   blob.syncing = reader.get<uint8_t>() != 0;
-  reader.get<uint8_t>();
+  blob.removed = reader.get<uint8_t>() != 0;
   blob.applied = reader.get<uint64_t>();
   blob.applied_term = reader.get<uint64_t>();
   blob.hard.term = reader.get<uint64_t>();
@@ -76,8 +76,10 @@ Result<wal::RecoveryReport> Replica::recover(const std::map<CopysetId, GroupBlob
     const bool in_checkpoint = wal::Wal::place_position(record.place) < cut_position;
     auto it = found.find(record.group);
     switch (record.type) {
-      case wal::RecordType::kGroup: {
-        if (in_checkpoint && it != found.end()) return;
+      case wal::RecordType::kGroup:
+      case wal::RecordType::kRemoved: {
+        // R1: what an earlier replica of this group logged here is none of the next one's.
+        if (in_checkpoint && it != found.end()) return it->second.begin(it->second.blob);
         auto blob = decode_group_blob(record.head);
         if (!blob) {
           error = blob.error();
@@ -86,20 +88,23 @@ Result<wal::RecoveryReport> Replica::recover(const std::map<CopysetId, GroupBlob
         found[record.group].begin(*blob);
         return;
       }
-      case wal::RecordType::kRemoved:
-        if (!in_checkpoint && it != found.end()) found.erase(it);
-        return;
       case wal::RecordType::kLocal:
         if (!in_checkpoint) machine_.recovered_local(record.group, record);
         return;
       default:
-        if (it != found.end()) it->second.log->add(record);
+        if (it != found.end() && !it->second.blob.removed) it->second.log->add(record);
         return;
     }
   });
   if (!report) return report;
   if (error) return *error;
-  for (auto& [id, group] : found) recover_group(id, group, report->damaged);
+  for (auto& [id, group] : found) {
+    if (group.blob.removed) {
+      removed_[id] = group.blob;
+    } else {
+      recover_group(id, group, report->damaged);
+    }
+  }
   return report;
 }
 

@@ -51,10 +51,14 @@ struct Replica::Relocation {
 void Replica::relocate_before(uint64_t position, const std::map<CopysetId, Index>& applied,
                               std::function<void(Code)> done) {
   auto job = std::make_shared<Relocation>();
+  ++relocations_;
   job->replica = this;
   job->position = position;
   job->applied = applied;
-  job->done = std::move(done);
+  job->done = [this, done = std::move(done)](Code code) {
+    --relocations_;
+    done(code);
+  };
   for (const auto& [id, group] : by_id_) {
     auto it = applied.find(id);
     const Index known = it == applied.end() ? 0 : it->second;
@@ -77,6 +81,10 @@ void Replica::relocate_before(uint64_t position, const std::map<CopysetId, Index
 void Replica::relocate_next(std::shared_ptr<Relocation> job) {
   while (job->at < job->todo.size()) {
     auto [group, index] = job->todo[job->at];
+    if (group->gone()) {
+      ++job->at;
+      continue;
+    }
     raft::Group& raft = group->raft();
     const bool still = index >= raft.first_index() && index <= raft.last_index() &&
                        raft.slot(index).place &&

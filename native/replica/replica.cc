@@ -84,6 +84,7 @@ ReplicaGroup* Replica::find(CopysetId id) {
 ReplicaGroup* Replica::add_group(raft::GroupInit init) {
   auto group = std::make_unique<ReplicaGroup>();
   const CopysetId id = init.id;
+  group->id_ = id;
   group->applied_ = init.applied;
   group->commit_ = group->durable_commit_ = group->logged_commit_ = init.commit;
   group->recent_first_ = init.applied + 1;
@@ -96,6 +97,8 @@ ReplicaGroup* Replica::add_group(raft::GroupInit init) {
 
 void Replica::form_group(const Genesis& genesis, std::function<void(Code)> done) {
   if (find(genesis.group)) return done(Code::kOk);
+  if (removed_.contains(genesis.group) && !CURVE_MUTANT("r1_form_where_removed"))
+    return done(Code::kExists);
   // R1: the record is durable before the replica exists for anybody.
   GroupBlob blob;
   blob.config = genesis.config;
@@ -113,6 +116,21 @@ void Replica::form_group(const Genesis& genesis, std::function<void(Code)> done)
     }
     done(code);
   });
+}
+
+Code Replica::propose_config(ReplicaGroup& group, const raft::Config& config,
+                             const EntryRef& entry) {
+  if (stopped_) return Code::kShuttingDown;
+  Index index = 0;
+  const Code code = group.raft().propose_config(config, &index);
+  if (code != Code::kOk) return code;
+  entry->group = group.id();
+  entry->index = index;
+  entry->term = group.raft().term();
+  entry->type = raft::EntryType::kConfig;
+  entry->head = raft::encode_config(config);
+  put_entry(group, entry);
+  return Code::kOk;
 }
 
 Code Replica::propose(ReplicaGroup& group, const EntryRef& entry) {
@@ -219,6 +237,7 @@ void Replica::turn() {
   }
   send_beats();
   for (auto& [store, peer] : links_) flush_replies(*peer);
+  if (!gone_.empty() && filled_.empty() && in_flight_.empty() && relocations_ == 0) gone_.clear();
   reset_timer();
 }
 
@@ -355,6 +374,7 @@ void Replica::submit_batches() {
       const wal::Record& record = batch.append.records[i];
       Batch::Owner& owner = batch.owners[i];
       if (owner.local) owner.local->payload_position = record.payload_position;
+      if (owner.group != nullptr && owner.group->gone()) continue;
       Index index = owner.copy_of;
       Term term = owner.copy_term;
       if (owner.entry) {
@@ -398,7 +418,9 @@ void Replica::batch_durable(Batch* batch) {
     return;
   }
   const uint64_t now = loop_.now_ns();
-  for (auto& [group, id] : mine->persists) group->raft().on_durable(id, now);
+  for (auto& [group, id] : mine->persists) {
+    if (!group->gone()) group->raft().on_durable(id, now);
+  }
   for (auto& [group, index] : mine->commits)
     group->durable_commit_ = std::max(group->durable_commit_, index);
   for (Batch::Owner& owner : mine->owners) {

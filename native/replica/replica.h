@@ -42,6 +42,9 @@ struct GroupBlob {
   Index config_index = 0;
   bool damaged = false;
   bool syncing = false;
+  // R1: the replica was taken off this store. What is left is what it promised (hard, damaged): it
+  // takes part in nothing, and joins again without configuration and without a vote given twice.
+  bool removed = false;
 };
 std::vector<std::byte> encode_group_blob(const GroupBlob& blob);
 Result<GroupBlob> decode_group_blob(std::span<const std::byte> bytes);
@@ -49,13 +52,16 @@ Result<GroupBlob> decode_group_blob(std::span<const std::byte> bytes);
 // One group of this store.
 class ReplicaGroup {
  public:
-  CopysetId id() const { return raft_->id(); }
+  CopysetId id() const { return id_; }
   raft::Group& raft() { return *raft_; }
   bool is_leader() const { return raft_->role() == raft::Role::kLeader; }
+  // Taken off this store: no raft() any more. The object stays while an append knows it.
+  bool gone() const { return raft_ == nullptr; }
   void* user = nullptr;  // of the state machine
 
  private:
   friend class Replica;
+  CopysetId id_ = 0;
   raft::Group* raft_ = nullptr;
   std::deque<EntryRef> recent_;  // contents by index, recent_first_ .. ; not every entry is there
   Index recent_first_ = 1;       // index of recent_.front()
@@ -97,8 +103,17 @@ class Replica {
   wire::Connection* peer_connection(const StoreId& store);  // null when down
 
   // R1. Durable when `done` runs (may be at once when it existed already: idempotent).
+  // kExists: a replica of this group was here and was removed; it can only join.
   void form_group(const Genesis& genesis, std::function<void(Code)> done);
-  // R10. A replica that starts without a configuration and is filled by sync.
+  // R1: a replica without configuration and vote; its leader makes it a member. Durable when `done`
+  // runs; idempotent. What an earlier replica of this group promised here stays in force.
+  void join_group(CopysetId id, std::function<void(Code)> done);
+  // Takes the replica off this store: from now on it answers nobody; its contents are forgotten.
+  // `done` when that is durable. Proposals are dropped(); the owner must not use the group any
+  // more.
+  void remove_group(CopysetId id, std::function<void(Code)> done);
+  // Groups that were removed here, for the checkpoint.
+  const std::map<CopysetId, GroupBlob>& removed() const { return removed_; }
   ReplicaGroup* find(CopysetId id);
   const std::map<CopysetId, ReplicaGroup*>& groups() const { return by_id_; }
   raft::Host& host() { return host_; }
@@ -108,6 +123,8 @@ class Replica {
   Code propose(ReplicaGroup& group, const EntryRef& entry);
   // The WAL takes such a proposal now.
   bool has_room(uint64_t payload_bytes, size_t head_bytes) const;
+  // A member change (raft::Group::propose_config); `entry` carries nothing but its context.
+  Code propose_config(ReplicaGroup& group, const raft::Config& config, const EntryRef& entry);
   EntryRef take_entry() { return entries_.take(); }
   // R14: the newest content of entries not yet applied, newest first; nullptr when `index` is not
   // in memory.
@@ -207,6 +224,8 @@ class Replica {
   EntryPool entries_;
   std::unordered_map<CopysetId, std::unique_ptr<ReplicaGroup>> groups_;
   std::map<CopysetId, ReplicaGroup*> by_id_;
+  std::map<CopysetId, GroupBlob> removed_;
+  std::vector<std::unique_ptr<ReplicaGroup>> gone_;  // until no append knows them
   std::map<StoreId, std::unique_ptr<Link>> links_;
   std::deque<std::unique_ptr<Batch>>
       filled_;  // waiting for the WAL, in order; the last one is being filled
@@ -224,6 +243,7 @@ class Replica {
   uint64_t cached_bytes_ = 0;
   uint64_t accepted_bytes_ = 0;   // of entries taken in this turn, not yet in a batch
   uint64_t unapplied_bytes_ = 0;  // of entries > applied, as they stand in the WAL
+  uint32_t relocations_ = 0;      // under way
   bool started_ = false, stopped_ = false;
 };
 

@@ -176,6 +176,9 @@ class FakeStore:
         )
         self.fences: dict[tuple[int, int], tuple[int, int, list[int]]] = {}
         self.deleted: set[tuple[int, int]] = set()
+        self.joined: set[int] = set()
+        self.changes: list[tuple[int, str, bytes, int]] = []
+        self.limits = (0, 0)
         self.orders = 0
         self.deaf = False  # takes orders and never answers
         self._events: list[tuple[Any, ...]] = []
@@ -224,6 +227,30 @@ class FakeStore:
         led = [copyset for copyset in copysets if self.leads(copyset)]
         self.deleted.update((copyset, volume_id) for copyset in led)
         return self._answer("DeleteDone", led, [c for c in copysets if c not in led])
+
+    def join_copysets(self, copysets: list[int]) -> int:
+        self.joined.update(copysets)
+        return self._answer("FormDone", copysets)
+
+    def change_members(self, copyset: int, change: str, store_id: bytes, voters_min: int) -> int:
+        self.changes.append((copyset, change, store_id, voters_min))
+        if not self.leads(copyset):
+            return self._answer("MembersDone", False, self.leader_of(copyset), "", 3, [], [])
+        members = [store for store, _ in self.formed[copyset][0]]
+        return self._answer("MembersDone", True, self.store_id, "", 4, members, [store_id])
+
+    def remove_replica(self, copyset: int, config_index: int) -> int:
+        removed = config_index >= 4
+        if removed:
+            self.formed.pop(copyset, None)
+        return self._answer("RemoveDone", removed)
+
+    def transfer(self, copyset: int, store_id: bytes) -> int:
+        leader = self.leader_of(copyset)
+        return self._answer("TransferDone", self.leads(copyset), leader)
+
+    def set_limits(self, sync_bytes_per_second: int, syncs_at_once: int) -> None:
+        self.limits = (sync_bytes_per_second, syncs_at_once)
 
     def mapped_bytes(self, volume_id: int) -> int:
         return 65536 * volume_id

@@ -120,6 +120,51 @@ async def test_orders_reach_the_store(shell: Shell) -> None:
     assert shell.native.deleted == {(5, 7)}
 
 
+async def test_member_orders_reach_the_store(shell: Shell) -> None:
+    other = b"o" * 16
+    form = pb.FormCopysetsRequest(
+        store_id=STORE, copysets=[genesis(5, STORE, other), genesis(6, other, STORE)]
+    )
+    await shell.call("FormCopysets", form)
+    join = pb.JoinCopysetsRequest(store_id=STORE, copyset_ids=[7, 8])
+    assert list((await shell.call("JoinCopysets", join)).copyset_ids) == [7, 8]
+    assert shell.native.joined == {7, 8}
+    new = b"n" * 16
+    change = pb.ChangeMembersRequest(store_id=STORE, copyset_id=5, add_learner=new, voters_min=2)
+    done = await shell.call("ChangeMembers", change)
+    assert (done.applied, done.busy, done.config_index) == (True, "", 4)
+    assert (list(done.voters), list(done.learners)) == ([STORE, other], [new])
+    elsewhere = pb.ChangeMembersRequest(store_id=STORE, copyset_id=6, remove=STORE, voters_min=2)
+    done = await shell.call("ChangeMembers", elsewhere)
+    assert (done.applied, done.leader_store_id) == (False, other)
+    assert shell.native.changes == [(5, "add_learner", new, 2), (6, "remove", STORE, 2)]
+    transfer = pb.TransferLeaderRequest(store_id=STORE, copyset_id=5, to_store_id=other)
+    assert (await shell.call("TransferLeader", transfer)).started
+    transfer = pb.TransferLeaderRequest(store_id=STORE, copyset_id=6, to_store_id=STORE)
+    answer = await shell.call("TransferLeader", transfer)
+    assert (answer.started, answer.leader_store_id) == (False, other)
+    remove = pb.RemoveReplicaRequest(store_id=STORE, copyset_id=6, config_index=3)
+    assert not (await shell.call("RemoveReplica", remove)).removed
+    remove.config_index = 4
+    assert (await shell.call("RemoveReplica", remove)).removed
+    assert set(shell.native.formed) == {5}
+    limits = pb.SetLimitsRequest(store_id=STORE, sync_bytes_per_second=1 << 20, syncs_at_once=2)
+    await shell.call("SetLimits", limits)
+    assert shell.native.limits == (1 << 20, 2)
+
+
+async def test_malformed_member_orders_are_refused(shell: Shell) -> None:
+    for method, request in (
+        ("ChangeMembers", pb.ChangeMembersRequest(store_id=STORE, copyset_id=5)),
+        ("ChangeMembers", pb.ChangeMembersRequest(store_id=STORE, copyset_id=5, promote=b"x")),
+        ("TransferLeader", pb.TransferLeaderRequest(store_id=STORE, copyset_id=5)),
+        ("JoinCopysets", pb.JoinCopysetsRequest(store_id=STORE, copyset_ids=[0])),
+    ):
+        with pytest.raises(InvalidError):
+            await shell.call(method, request)
+    assert shell.native.orders == 0
+
+
 async def test_an_order_for_another_store_is_refused(shell: Shell) -> None:
     """R1: the address was another store's before."""
     for method, request in (
@@ -127,6 +172,11 @@ async def test_an_order_for_another_store_is_refused(shell: Shell) -> None:
         ("FormCopysets", pb.FormCopysetsRequest(store_id=b"x" * 16)),
         ("FenceVolume", pb.FenceVolumeRequest(store_id=b"x" * 16)),
         ("DeleteVolume", pb.DeleteVolumeData()),
+        ("JoinCopysets", pb.JoinCopysetsRequest(store_id=b"x" * 16, copyset_ids=[1])),
+        ("ChangeMembers", pb.ChangeMembersRequest(store_id=b"x" * 16, remove=STORE)),
+        ("RemoveReplica", pb.RemoveReplicaRequest(store_id=b"x" * 16)),
+        ("TransferLeader", pb.TransferLeaderRequest(store_id=b"x" * 16, to_store_id=STORE)),
+        ("SetLimits", pb.SetLimitsRequest(store_id=b"x" * 16)),
     ):
         with pytest.raises(ConflictError, match="This is store 01010101"):
             await shell.call(method, request)

@@ -1,0 +1,199 @@
+// Replicas that come and go on four real stores: join, learner, filled, voter, the old one removed,
+// its space back, the same store joins again; orders repeated and out of place.
+#include "native/copyset/spine_test.h"
+
+namespace curve::copyset {
+namespace {
+
+struct Membership : Spine {
+  void SetUp() override {
+    count = 4;
+    Spine::SetUp();
+    form();
+    fence(5, 1);
+    open_client(5, 1);
+  }
+
+  CopysetId id(uint32_t index) { return base::copyset_id(kPool, index); }
+  StoreId store(int i) { return servers[i]->store_id(); }
+
+  int leader(CopysetId copyset) {
+    for (int i = 0; i < kServersMax; ++i) {
+      if (!servers[i]) continue;
+      replica::ReplicaGroup* group = servers[i]->replica().find(copyset);
+      if (group && group->is_leader() && group->raft().lease_valid(loop->now_ns())) return i;
+    }
+    return -1;
+  }
+
+  std::vector<CopysetId> join(int i, std::vector<CopysetId> copysets) {
+    bool answered = false;
+    std::vector<CopysetId> joined;
+    run_until(
+        [&] {
+          servers[i]->join(copysets, [&](std::vector<CopysetId> here) {
+            joined = std::move(here);
+            answered = true;
+          });
+        },
+        [&] { return answered; });
+    return joined;
+  }
+
+  MemberOutcome order(int at, CopysetId copyset, MemberChange change, const StoreId& member) {
+    bool answered = false;
+    MemberOutcome outcome;
+    run_until(
+        [&] {
+          servers[at]->change_members({copyset, change, member, 3}, [&](MemberOutcome result) {
+            outcome = std::move(result);
+            answered = true;
+          });
+        },
+        [&] { return answered; });
+    return outcome;
+  }
+
+  // Asks whoever leads until it is done.
+  MemberOutcome change(CopysetId copyset, MemberChange kind, const StoreId& member) {
+    MemberOutcome outcome;
+    const uint64_t until = loop->now_ns() + 30'000'000'000;
+    while (!outcome.applied && loop->now_ns() < until) {
+      run_until([] {}, [&] { return leader(copyset) >= 0; });
+      outcome = order(leader(copyset), copyset, kind, member);
+    }
+    EXPECT_TRUE(outcome.applied) << outcome.busy;
+    return outcome;
+  }
+
+  bool remove(int i, CopysetId copyset, Index config_index) {
+    bool answered = false, removed = false;
+    run_until(
+        [&] {
+          servers[i]->remove_replica(copyset, config_index, [&](bool result) {
+            removed = result;
+            answered = true;
+          });
+        },
+        [&] { return answered; });
+    return removed;
+  }
+
+  void checkpoint(int i) {
+    Code code = Code::kBusy;
+    run_until([&] { servers[i]->checkpoint_now([&](Code result) { code = result; }); },
+              [&] { return code != Code::kBusy; });
+    EXPECT_EQ(code, Code::kOk);
+  }
+
+  // Replaces `from` by `to` in all copysets; the index of each last configuration.
+  std::vector<Index> replace(int from, int to) {
+    std::vector<Index> last;
+    std::vector<CopysetId> all;
+    for (uint32_t c = 0; c < kCopysets; ++c) all.push_back(id(c));
+    EXPECT_EQ(join(to, all).size(), all.size());
+    EXPECT_EQ(join(to, all).size(), all.size());  // idempotent
+    for (CopysetId copyset : all) {
+      change(copyset, MemberChange::kAddLearner, store(to));
+      change(copyset, MemberChange::kPromote, store(to));
+      if (leader(copyset) == from) {
+        run_until([] {},
+                  [&] {
+                    if (leader(copyset) == from) (void)servers[from]->transfer(copyset, store(to));
+                    return leader(copyset) >= 0 && leader(copyset) != from;
+                  });
+      }
+      last.push_back(change(copyset, MemberChange::kRemove, store(from)).config_index);
+    }
+    return last;
+  }
+
+  uint64_t used(int i) {
+    const ServerStatus status = servers[i]->status(false);
+    return status.blocks_total - status.blocks_free;
+  }
+};
+
+TEST_F(Membership, AReplacedReplicaIsRemovedAndMayComeBack) {
+  auto data = pattern(4u << 20, 1);
+  for (int round = 0; round < 24; ++round) {  // what it needs has left the logs
+    ASSERT_EQ(io(client::IoType::kWrite, (round % 12) * (20ull << 20), data), Code::kOk);
+  }
+  for (int i = 0; i < 3; ++i) checkpoint(i);
+  auto last = replace(1, 3);
+  EXPECT_GT(servers[3]->status(false).counters.syncs_finished, 0u);
+  const raft::HardState promised = servers[1]->replica().find(id(0))->raft().hard();
+  for (uint32_t c = 0; c < kCopysets; ++c) {
+    EXPECT_TRUE(remove(1, id(c), last[c]));
+    EXPECT_TRUE(remove(1, id(c), last[c]));
+    EXPECT_EQ(servers[1]->replica().find(id(c)), nullptr);
+  }
+  run_until([] {}, [&] { return in_step(); });
+  EXPECT_TRUE(contents(0) == contents(3));
+  checkpoint(1);
+  EXPECT_EQ(used(1), 0u);
+  EXPECT_TRUE(contents(1).empty());
+  // R1: genesis comes late and does not bring it back; nor does a restart.
+  stop_server(1);
+  open_server(1);
+  introduce(1);
+  EXPECT_TRUE(servers[1]->status(true).copysets.empty());
+  Code formed = Code::kBusy;
+  replica::Genesis genesis;
+  genesis.group = id(0);
+  genesis.config.count = 3;
+  for (int i = 0; i < 3; ++i) genesis.config.members[i].store = store(i);
+  run_until([&] { servers[1]->form(genesis, [&](Code code) { formed = code; }); },
+            [&] { return formed != Code::kBusy; });
+  EXPECT_EQ(formed, Code::kExists);
+  // It comes back with what it promised.
+  EXPECT_EQ(join(1, {id(0)}).size(), 1u);
+  EXPECT_EQ(servers[1]->replica().find(id(0))->raft().hard(), promised);
+  EXPECT_EQ(servers[1]->replica().find(id(0))->raft().config().count, 0);
+  last = replace(0, 1);
+  for (uint32_t c = 0; c < kCopysets; ++c) EXPECT_TRUE(remove(0, id(c), last[c]));
+  run_until([] {}, [&] { return in_step(); });
+  EXPECT_TRUE(contents(1) == contents(3));
+  run_until([&] { client->close([this] { client_closed = true; }); },
+            [&] { return client_closed; });
+  client_closed = false;
+  open_client(5, 1);  // the store that was restarted has another port
+  for (int round = 0; round < 12; ++round) {
+    std::vector<std::byte> got(data.size());
+    ASSERT_EQ(io(client::IoType::kRead, round * (20ull << 20), got), Code::kOk);
+    EXPECT_TRUE(got == data);
+  }
+}
+
+TEST_F(Membership, OrdersOutOfPlaceAreRefusedWithAReason) {
+  const CopysetId copyset = id(0);
+  run_until([] {}, [&] { return leader(copyset) >= 0; });
+  const int at = leader(copyset), other = (at + 1) % 3;
+  MemberOutcome outcome = order(other, copyset, MemberChange::kAddLearner, store(3));
+  EXPECT_FALSE(outcome.applied);
+  EXPECT_EQ(outcome.leader, store(at));
+  outcome = order(at, copyset, MemberChange::kRemove, store(at));
+  EXPECT_FALSE(outcome.applied);
+  EXPECT_NE(outcome.busy.find("transfer"), std::string::npos);
+  outcome = order(at, copyset, MemberChange::kRemove, store(other));
+  EXPECT_NE(outcome.busy.find("leave 2 voters"), std::string::npos) << outcome.busy;
+  outcome = order(at, copyset, MemberChange::kPromote, store(3));
+  EXPECT_NE(outcome.busy.find("no member"), std::string::npos) << outcome.busy;
+  outcome = order(at, copyset, MemberChange::kPrefer, store(3));
+  EXPECT_FALSE(outcome.applied);
+  // A learner that has no replica yet is not promoted.
+  change(copyset, MemberChange::kAddLearner, store(3));
+  outcome = order(at, copyset, MemberChange::kPromote, store(3));
+  EXPECT_FALSE(outcome.applied);
+  EXPECT_FALSE(outcome.busy.empty());
+  EXPECT_EQ(join(3, {copyset}).size(), 1u);
+  const Index promoted = change(copyset, MemberChange::kPromote, store(3)).config_index;
+  change(copyset, MemberChange::kPrefer, store(3));
+  // A removal that was overtaken: it is a member since.
+  EXPECT_FALSE(remove(3, copyset, promoted - 1));
+  EXPECT_NE(servers[3]->replica().find(copyset), nullptr);
+  EXPECT_TRUE(remove(3, id(1), 7));  // there is none
+}
+
+}  // namespace
+}  // namespace curve::copyset
