@@ -5,6 +5,7 @@
 #pragma once
 
 #include "native/sim/director.h"
+#include "native/sim/membership.h"
 #include "native/sim/simulation.h"
 #include "native/sim/store_node.h"
 #include "native/sim/verdict.h"
@@ -14,18 +15,20 @@ namespace curve::sim {
 class Convergence {
  public:
   Convergence(World& world, Verdict& verdict, StoreNodes& stores, Director& director,
-              uint64_t limit_ns)
+              uint64_t limit_ns, Membership* membership)
       : world_(world),
         verdict_(verdict),
         stores_(stores),
         director_(director),
-        limit_ns_(limit_ns) {}
+        limit_ns_(limit_ns),
+        membership_(membership) {}
   void run();
 
  private:
   bool wait(const std::string& what, const std::function<bool()>& done,
             const std::function<std::string()>& state);
   std::string describe_copysets();
+  void mend();
   void drain();
   void read_all();
   void settle();
@@ -40,6 +43,7 @@ class Convergence {
   StoreNodes& stores_;
   Director& director_;
   uint64_t limit_ns_;
+  Membership* membership_;  // null: the members are those of genesis
 };
 
 }  // namespace curve::sim

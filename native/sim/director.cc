@@ -133,13 +133,27 @@ client::VolumeMap Director::map_of(const Volume& volume, Epoch epoch) const {
     map.stores.push_back({StoreNodes::store_id(number), stores_.address(number)});
   }
   for (size_t index = 0; index < shape_.copysets.size(); ++index) {
-    client::CopysetRoute route;
-    for (size_t member : shape_.copysets[index])
-      route.stores.push_back(static_cast<uint16_t>(member));
-    route.preferred = static_cast<uint8_t>(index % route.stores.size());
-    map.copysets.push_back(std::move(route));
+    client::CopysetRoute to;
+    for (size_t member : route ? route(index) : shape_.copysets[index])
+      to.stores.push_back(static_cast<uint16_t>(member));
+    to.preferred = static_cast<uint8_t>(index % to.stores.size());
+    map.copysets.push_back(std::move(to));
   }
   return map;
+}
+
+void Director::routes_changed() {
+  ++map_version_;
+  for (const auto& [node, attachment] : attachments_) {
+    const client::VolumeMap map = map_of(*attachment.volume, attachment.epoch);
+    world_.after(random_.below(300 * kMillisecond),
+                 [this, node = node, epoch = attachment.epoch, map] {
+                   const auto at = attachments_.find(node);
+                   Workload* load = workload(node);
+                   if (at == attachments_.end() || at->second.epoch != epoch || !load) return;
+                   if (world_.node(node).state == NodeState::kUp) load->take_map(map);
+                 });
+  }
 }
 
 Workload* Director::workload(uint32_t node) {
@@ -193,7 +207,7 @@ void Director::retire(uint32_t node, uint64_t delay_ns) {
 void Director::start_client(Volume& volume, Epoch epoch) {
   uint32_t node;
   if (!free_node(&node)) return;
-  attachments_[node] = {epoch, node, false, volume.history};
+  attachments_[node] = {epoch, node, false, volume.history, &volume};
   Node& at = world_.node(node);
   WorkloadOptions options;
   options.depth = static_cast<uint32_t>(random_.between(1, 8));

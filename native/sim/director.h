@@ -33,6 +33,10 @@ class Director {
            Random random);
   ~Director();
   void start();
+  // Which stores a volume map names for a copyset; those of the shape when not set.
+  std::function<const std::vector<size_t>&(size_t index)> route;
+  // They have changed: clients that run get new maps, each in its time.
+  void routes_changed();
   // No new attachments; what is under way goes on until idle().
   void stop();
   bool idle() const { return jobs_.empty() && !wants_volume_; }
@@ -45,11 +49,13 @@ class Director {
   bool is_deleted(VolumeId volume) const { return deleted_.count(volume) != 0; }
 
  private:
+  struct Volume;
   struct Attachment {
     Epoch epoch = 0;
     uint32_t node = 0;
     bool fencing = false;
     VolumeHistory* history = nullptr;
+    const Volume* volume = nullptr;
   };
   struct Volume {
     VolumeId id = 0;

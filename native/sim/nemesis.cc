@@ -65,8 +65,14 @@ void Nemesis::crash(Node& node, CrashKind kind, uint64_t down_ns_max) {
   });
 }
 
+void Nemesis::bury(Node& node) {
+  buried_.insert(&node);
+  if (node.state == NodeState::kUp || node.state == NodeState::kPaused)
+    world_.crash(node, CrashKind::kPower);
+}
+
 void Nemesis::revive(Node& node) {
-  if (node.state != NodeState::kDown) return;
+  if (node.state != NodeState::kDown || buried_.count(&node)) return;
   const bool recovery_crash = running_ && random_.chance(recovery_crash_chance_);
   if (recovery_crash) node.disk->crash_in_sync_call(random_.skewed(500));
   world_.restart(node);

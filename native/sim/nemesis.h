@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <vector>
 
 #include "native/sim/random.h"
@@ -26,6 +27,8 @@ class Nemesis {
   Nemesis(World& world, Verdict& verdict, const NemesisOptions& options, Random random);
   void start();
   void stop();
+  // Loses power and never comes back.
+  void bury(Node& node);
   // The mix of this run, for the trace.
   std::string mood() const;
 
@@ -63,6 +66,7 @@ class Nemesis {
   uint64_t interval_ns_ = 0;
   double power_chance_ = 0.5, recovery_crash_chance_ = 0.15;
   bool running_ = false;
+  std::set<const Node*> buried_;
 };
 
 }  // namespace curve::sim

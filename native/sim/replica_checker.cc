@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "native/raft/config.h"
+
 namespace curve::sim {
 
 void ReplicaChecker::restarted(uint32_t store) {
@@ -10,8 +12,25 @@ void ReplicaChecker::restarted(uint32_t store) {
   }
 }
 
+// Committed configurations are looked at as they come; a store may skip some (sync).
+void ReplicaChecker::look_at_config(uint32_t store, raft::Group& group) {
+  const raft::Config& config = group.committed_config();
+  if (config.count == 0) return;
+  auto& known = configs_[group.id()];
+  const auto [at, fresh] = known.try_emplace(group.committed_config_index(), config);
+  const auto bad = [&](const char* what) {
+    verdict_.fail("R1 configurations", "copyset " + std::to_string(group.id()) + " index " +
+                                           std::to_string(at->first) + " on store " +
+                                           std::to_string(store) + ": " + what);
+  };
+  if (!(at->second == config)) return bad("another configuration is committed there");
+  if (fresh && at->first != 0) ++verdict_.counts["configurations"];
+  if (fresh && raft::voters_in(config) < kVotersMin) bad("too few voters");
+}
+
 void ReplicaChecker::look(uint32_t store, raft::Group& group, uint64_t local_now_ns) {
   const CopysetId id = group.id();
+  look_at_config(store, group);
   if (group.role() == raft::Role::kLeader) {
     const auto [at, fresh] = leaders_.try_emplace({id, group.term()}, store);
     if (fresh) ++verdict_.counts["leaders"];

@@ -2,6 +2,7 @@
 //  - one leader per term (R9 rests on it);
 //  - log matching: what is committed at an index is the same entry everywhere, for ever, and terms
 //  do not go back;
+//  - one configuration per index, never with fewer than three voters;
 //  - a leader with a valid lease has applied everything that was acknowledged to anybody (R9: no
 //  stale read).
 // Looks at raft::Group from outside, between turns. Thread: the world's.
@@ -35,11 +36,14 @@ class ReplicaChecker {
   uint64_t committed_entries() const { return committed_.size(); }
 
  private:
+  void look_at_config(uint32_t store, raft::Group& group);
   Verdict& verdict_;
   std::map<std::pair<CopysetId, Term>, uint32_t> leaders_;
   std::map<std::pair<CopysetId, Index>, Term> committed_;
   std::map<std::pair<CopysetId, uint32_t>, Index> looked_;
   std::map<CopysetId, Index> acknowledged_;
+  std::map<CopysetId, std::map<Index, raft::Config>> configs_;  // committed
+  static constexpr size_t kVotersMin = 3;
 };
 
 // One line on a group, for messages.

@@ -71,17 +71,27 @@ RunResult run_spine(const RunOptions& options) {
   nemesis_options.others = shape.clients;
   Nemesis nemesis(world, verdict, nemesis_options, random.split("nemesis"));
   if (options.trace) std::fprintf(stderr, "nemesis: %s\n", nemesis.mood().c_str());
+  std::unique_ptr<Membership> membership;
+  if (shape.stores.size() > 3 && random.split("membership").chance(0.8)) {
+    membership = std::make_unique<Membership>(world, verdict, stores, random.split("members"),
+                                              [&](Node& node) { nemesis.bury(node); });
+    membership->on_change = [&] { director.routes_changed(); };
+    director.route = [&](size_t index) -> const std::vector<size_t>& {
+      return membership->route(index);
+    };
+  }
   stores.start_all();
   stores.watch();
   director.start();
   // The first attachment is made in peace, so that every run has something to check.
   world.run_until([&] { return verdict.failed() || director.idle(); }, 5 * kSecond);
   nemesis.start();
+  if (membership) membership->start();
   world.run_until([&] { return verdict.failed(); }, options.safety_ns);
   if (!verdict.failed()) {
     director.stop();
     nemesis.stop();
-    Convergence(world, verdict, stores, director, options.liveness_ns).run();
+    Convergence(world, verdict, stores, director, options.liveness_ns, membership.get()).run();
   }
   world.end();
   RunResult result;

@@ -30,7 +30,8 @@ StoreNodes::StoreNodes(World& world, Verdict& verdict, std::vector<uint32_t> nod
     : world_(world),
       verdict_(verdict),
       nodes_(std::move(nodes)),
-      copysets_(std::move(copysets)),
+      genesis_(std::move(copysets)),
+      copysets_(genesis_),
       options_(options),
       secret_(std::move(secret)),
       checker_(verdict) {}
@@ -96,8 +97,8 @@ std::unique_ptr<Process> StoreNodes::boot(size_t number, io::Loop& loop) {
   auto listening = store->server_->listen(address(number));
   if (!listening) return refuse(listening.error());
   store->server_->start();
-  for (size_t index = 0; index < copysets_.size(); ++index) {
-    const std::vector<size_t>& members = copysets_[index];
+  for (size_t index = 0; index < genesis_.size(); ++index) {
+    const std::vector<size_t>& members = genesis_[index];
     if (std::find(members.begin(), members.end(), number) == members.end()) continue;
     replica::Genesis genesis;
     genesis.group = copyset_id(index);

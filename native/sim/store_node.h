@@ -54,6 +54,10 @@ class StoreNodes {
   StoreNode* running(size_t number);  // null when down or paused
   CopysetId copyset_id(size_t index) const;
   const std::vector<std::vector<size_t>>& copysets() const { return copysets_; }
+  // Who holds a copyset now; genesis names those of the constructor for ever.
+  void set_members(size_t index, std::vector<size_t> members) {
+    copysets_[index] = std::move(members);
+  }
   // Looks at every replica (replica_checker.h), again and again until the run ends.
   void watch();
   ReplicaChecker& checker() { return checker_; }
@@ -64,6 +68,7 @@ class StoreNodes {
   World& world_;
   Verdict& verdict_;
   std::vector<uint32_t> nodes_;
+  const std::vector<std::vector<size_t>> genesis_;
   std::vector<std::vector<size_t>> copysets_;
   StoreOptions options_;
   std::vector<std::byte> secret_;

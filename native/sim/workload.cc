@@ -58,6 +58,18 @@ void Workload::fenced(uint64_t now_ns) {
   refused_writes_.clear();
 }
 
+void Workload::take_map(client::VolumeMap map) {
+  map_mail_.map = std::move(map);
+  map_mail_.owner = this;
+  map_mail_.run = [](io::Mail* mail) {
+    auto* mine = static_cast<MapMail*>(mail);
+    mine->posted = false;
+    mine->owner->client_->update_map(std::move(mine->map));
+  };
+  if (std::exchange(map_mail_.posted, true)) return;
+  loop_.post(&map_mail_);
+}
+
 void Workload::tick() {
   const uint64_t think = random_.chance(0.3) ? 1 : random_.below(options_.think_ns_max + 1);
   loop_.arm(&timer_, loop_.now_ns() + 1 + think);

@@ -58,7 +58,8 @@ class Workload final : public Process {
   void stop_issuing() { issuing_ = false; }
   // Reads every touched unit once, and calls back; no other request may be in flight.
   void read_everything(std::function<void()> done);
-  void update_map(client::VolumeMap map) { client_->update_map(std::move(map)); }
+  // From outside: the new map comes in as its process would get it.
+  void take_map(client::VolumeMap map);
   size_t inflight() const { return inflight_; }
   bool was_fenced() const { return refused_; }
   const std::string& name() const { return name_; }
@@ -93,6 +94,11 @@ class Workload final : public Process {
   bool issuing_ = true, fence_expected_ = false, refused_ = false;
   std::vector<uint64_t> refused_writes_;  // fenced before their attachment's fence was complete
   uint64_t fence_ns_ = kForever;
+  struct MapMail : io::Mail {
+    Workload* owner = nullptr;
+    bool posted = false;
+    client::VolumeMap map;
+  } map_mail_;
   std::vector<Window> sweep_;
   std::function<void()> swept_;
 };

@@ -1,0 +1,63 @@
+// The part of the adversarial metaserver that moves replicas while clients run: joins, member
+// changes, removals, wishes for a leader, hand-overs, limits; it sends only what the real scheduler
+// may send, and sends it late, twice and to whoever led a while ago. It knows what leaders have
+// reported, no more. A store may die for good. heal() is the scheduler at its best: three voters
+// per copyset on stores that are alive, and nothing anywhere else. Thread: the world's.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "native/sim/random.h"
+#include "native/sim/store_node.h"
+
+namespace curve::sim {
+
+class Membership {
+ public:
+  // `bury`: the node is down and stays so.
+  Membership(World& world, Verdict& verdict, StoreNodes& stores, Random random,
+             std::function<void(Node&)> bury);
+  void start();
+  void heal();  // no more disorder
+  bool healed(std::string* why);
+  // Stores that a client should try, as a volume map would say.
+  const std::vector<size_t>& route(size_t index) const { return routes_[index]; }
+  std::function<void()> on_change;  // a route has changed
+
+ private:
+  static constexpr size_t kVoters = 3;
+  struct Report {  // of a leader
+    size_t store = 0;
+    raft::Config config;
+    Index config_index = 0;
+    bool committed = false;
+  };
+  std::optional<Report> report(size_t index);
+  void watch();
+  void act();
+  void disturb(size_t index, const Report& seen);
+  void mend();
+  void mend(size_t index);
+  void change(size_t index, const Report& seen, copyset::MemberChange kind, const StoreId& store);
+  void join(size_t index, size_t store);
+  void remove(size_t index, size_t store, Index config_index);
+  void send(size_t store, std::function<void(copyset::StoreServer&)> order);
+  bool has_replica(size_t index, size_t store);
+  size_t number_of(const StoreId& store) const;
+  size_t any_store() { return random_.below(stores_.count()); }
+
+  World& world_;
+  Verdict& verdict_;
+  StoreNodes& stores_;
+  Random random_;
+  std::function<void(Node&)> bury_;
+  bool running_ = false, healing_ = false;
+  bool wants_death_ = false;
+  std::vector<std::vector<size_t>> routes_;
+};
+
+}  // namespace curve::sim
