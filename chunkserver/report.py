@@ -1,7 +1,7 @@
 """What the native store says of itself, as published messages and as numbers for Prometheus. Pure.
 
 `status()` of the native store has these keys (ids are UUIDs: 16 bytes, or text):
-  capacity_bytes, used_bytes, wal_capacity_bytes, wal_used_bytes,
+  capacity_bytes, used_bytes, reserved_bytes, wal_capacity_bytes, wal_used_bytes,
   copysets: [{id, role (follower, candidate, leader, learner, syncing), term, leader (id or None),
               commit_index, applied_index, last_index, config_index, config_committed, damaged,
               used_bytes, sync_bytes_done, sync_bytes_total,
@@ -44,6 +44,7 @@ def store_report(status: dict[str, Any]) -> pb.StoreReport:
         usage=pb.StoreUsage(
             capacity_bytes=int(status.get("capacity_bytes", 0)),
             used_bytes=int(status.get("used_bytes", 0)),
+            reserved_bytes=int(status.get("reserved_bytes", 0)),
             wal_capacity_bytes=int(status.get("wal_capacity_bytes", 0)),
             wal_used_bytes=int(status.get("wal_used_bytes", 0)),
         ),

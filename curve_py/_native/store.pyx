@@ -361,6 +361,7 @@ cdef class StoreServer:
             "store_id": _from_id(status.store), "cluster_id": _from_id(status.cluster), "incarnation": status.incarnation,
             "capacity_bytes": status.blocks_total * _BLOCK_BYTES,
             "used_bytes": (status.blocks_total - status.blocks_free - status.blocks_pending_free) * _BLOCK_BYTES,
+            "reserved_bytes": status.blocks_reserved * _BLOCK_BYTES,
             "wal_capacity_bytes": status.wal_capacity_bytes, "wal_used_bytes": status.wal_used_bytes,
             "direct_io": bool(status.direct_io),
             "failure": status.failure.decode(),

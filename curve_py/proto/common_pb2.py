@@ -24,31 +24,31 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63urve_py/proto/common.proto\x12\x08\x63urve.v1\"\x81\x01\n\x0b\x45rrorDetail\x12!\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x13.curve.v1.ErrorCode\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t\x12\x16\n\x0eleader_address\x18\x04 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\r\"=\n\rRequestHeader\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\"\x07\n\x05\x45mpty\"l\n\nStoreUsage\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x01 \x01(\x04\x12\x12\n\nused_bytes\x18\x02 \x01(\x04\x12\x1a\n\x12wal_capacity_bytes\x18\x03 \x01(\x04\x12\x16\n\x0ewal_used_bytes\x18\x04 \x01(\x04\"u\n\x07PeerLag\x12\x10\n\x08store_id\x18\x01 \x01(\x0c\x12\x13\n\x0blag_entries\x18\x02 \x01(\x04\x12\"\n\x04role\x18\x03 \x01(\x0e\x32\x14.curve.v1.MemberRole\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\x0f\n\x07syncing\x18\x05 \x01(\x08\"\xda\x02\n\rReplicaReport\x12\x12\n\ncopyset_id\x18\x01 \x01(\x04\x12#\n\x04role\x18\x02 \x01(\x0e\x32\x15.curve.v1.ReplicaRole\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x17\n\x0fleader_store_id\x18\x04 \x01(\x0c\x12\x14\n\x0c\x63ommit_index\x18\x05 \x01(\x04\x12\x15\n\rapplied_index\x18\x06 \x01(\x04\x12\x12\n\nlast_index\x18\x07 \x01(\x04\x12 \n\x05peers\x18\x08 \x03(\x0b\x32\x11.curve.v1.PeerLag\x12\x14\n\x0c\x63onfig_index\x18\t \x01(\x04\x12\x18\n\x10\x63onfig_committed\x18\n \x01(\x08\x12\x0f\n\x07\x64\x61maged\x18\x0b \x01(\x08\x12\x12\n\nused_bytes\x18\x0c \x01(\x04\x12\x17\n\x0fsync_bytes_done\x18\r \x01(\x04\x12\x18\n\x10sync_bytes_total\x18\x0e \x01(\x04\"\x83\x01\n\x0bStoreReport\x12#\n\x05usage\x18\x01 \x01(\x0b\x32\x14.curve.v1.StoreUsage\x12)\n\x08replicas\x18\x02 \x03(\x0b\x32\x17.curve.v1.ReplicaReport\x12\x13\n\x0bstatus_json\x18\x03 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x04 \x01(\t*\xf6\x02\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45RROR_CODE_NOT_LEADER\x10\x01\x12\x1a\n\x16\x45RROR_CODE_UNAVAILABLE\x10\x02\x12\x13\n\x0f\x45RROR_CODE_BUSY\x10\x03\x12\x18\n\x14\x45RROR_CODE_NOT_FOUND\x10\x04\x12\x15\n\x11\x45RROR_CODE_EXISTS\x10\x05\x12\x16\n\x12\x45RROR_CODE_INVALID\x10\x06\x12\x17\n\x13\x45RROR_CODE_CONFLICT\x10\x07\x12\x15\n\x11\x45RROR_CODE_FENCED\x10\x08\x12\x1b\n\x17\x45RROR_CODE_NO_PLACEMENT\x10\t\x12\x1e\n\x1a\x45RROR_CODE_UNAUTHENTICATED\x10\n\x12\x16\n\x12\x45RROR_CODE_TIMEOUT\x10\x0b\x12\x1a\n\x16\x45RROR_CODE_UNSUPPORTED\x10\x0c\x12\x17\n\x13\x45RROR_CODE_INTERNAL\x10\r*\xaf\x01\n\x0bReplicaRole\x12\x1c\n\x18REPLICA_ROLE_UNSPECIFIED\x10\x00\x12\x19\n\x15REPLICA_ROLE_FOLLOWER\x10\x01\x12\x1a\n\x16REPLICA_ROLE_CANDIDATE\x10\x02\x12\x17\n\x13REPLICA_ROLE_LEADER\x10\x03\x12\x18\n\x14REPLICA_ROLE_LEARNER\x10\x04\x12\x18\n\x14REPLICA_ROLE_SYNCING\x10\x05*Y\n\nMemberRole\x12\x1b\n\x17MEMBER_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MEMBER_ROLE_VOTER\x10\x01\x12\x17\n\x13MEMBER_ROLE_LEARNER\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63urve_py/proto/common.proto\x12\x08\x63urve.v1\"\x81\x01\n\x0b\x45rrorDetail\x12!\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x13.curve.v1.ErrorCode\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t\x12\x16\n\x0eleader_address\x18\x04 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\r\"=\n\rRequestHeader\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\"\x07\n\x05\x45mpty\"\x84\x01\n\nStoreUsage\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x01 \x01(\x04\x12\x12\n\nused_bytes\x18\x02 \x01(\x04\x12\x1a\n\x12wal_capacity_bytes\x18\x03 \x01(\x04\x12\x16\n\x0ewal_used_bytes\x18\x04 \x01(\x04\x12\x16\n\x0ereserved_bytes\x18\x05 \x01(\x04\"u\n\x07PeerLag\x12\x10\n\x08store_id\x18\x01 \x01(\x0c\x12\x13\n\x0blag_entries\x18\x02 \x01(\x04\x12\"\n\x04role\x18\x03 \x01(\x0e\x32\x14.curve.v1.MemberRole\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\x0f\n\x07syncing\x18\x05 \x01(\x08\"\xda\x02\n\rReplicaReport\x12\x12\n\ncopyset_id\x18\x01 \x01(\x04\x12#\n\x04role\x18\x02 \x01(\x0e\x32\x15.curve.v1.ReplicaRole\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x17\n\x0fleader_store_id\x18\x04 \x01(\x0c\x12\x14\n\x0c\x63ommit_index\x18\x05 \x01(\x04\x12\x15\n\rapplied_index\x18\x06 \x01(\x04\x12\x12\n\nlast_index\x18\x07 \x01(\x04\x12 \n\x05peers\x18\x08 \x03(\x0b\x32\x11.curve.v1.PeerLag\x12\x14\n\x0c\x63onfig_index\x18\t \x01(\x04\x12\x18\n\x10\x63onfig_committed\x18\n \x01(\x08\x12\x0f\n\x07\x64\x61maged\x18\x0b \x01(\x08\x12\x12\n\nused_bytes\x18\x0c \x01(\x04\x12\x17\n\x0fsync_bytes_done\x18\r \x01(\x04\x12\x18\n\x10sync_bytes_total\x18\x0e \x01(\x04\"\x83\x01\n\x0bStoreReport\x12#\n\x05usage\x18\x01 \x01(\x0b\x32\x14.curve.v1.StoreUsage\x12)\n\x08replicas\x18\x02 \x03(\x0b\x32\x17.curve.v1.ReplicaReport\x12\x13\n\x0bstatus_json\x18\x03 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x04 \x01(\t*\xf6\x02\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45RROR_CODE_NOT_LEADER\x10\x01\x12\x1a\n\x16\x45RROR_CODE_UNAVAILABLE\x10\x02\x12\x13\n\x0f\x45RROR_CODE_BUSY\x10\x03\x12\x18\n\x14\x45RROR_CODE_NOT_FOUND\x10\x04\x12\x15\n\x11\x45RROR_CODE_EXISTS\x10\x05\x12\x16\n\x12\x45RROR_CODE_INVALID\x10\x06\x12\x17\n\x13\x45RROR_CODE_CONFLICT\x10\x07\x12\x15\n\x11\x45RROR_CODE_FENCED\x10\x08\x12\x1b\n\x17\x45RROR_CODE_NO_PLACEMENT\x10\t\x12\x1e\n\x1a\x45RROR_CODE_UNAUTHENTICATED\x10\n\x12\x16\n\x12\x45RROR_CODE_TIMEOUT\x10\x0b\x12\x1a\n\x16\x45RROR_CODE_UNSUPPORTED\x10\x0c\x12\x17\n\x13\x45RROR_CODE_INTERNAL\x10\r*\xaf\x01\n\x0bReplicaRole\x12\x1c\n\x18REPLICA_ROLE_UNSPECIFIED\x10\x00\x12\x19\n\x15REPLICA_ROLE_FOLLOWER\x10\x01\x12\x1a\n\x16REPLICA_ROLE_CANDIDATE\x10\x02\x12\x17\n\x13REPLICA_ROLE_LEADER\x10\x03\x12\x18\n\x14REPLICA_ROLE_LEARNER\x10\x04\x12\x18\n\x14REPLICA_ROLE_SYNCING\x10\x05*Y\n\nMemberRole\x12\x1b\n\x17MEMBER_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MEMBER_ROLE_VOTER\x10\x01\x12\x17\n\x13MEMBER_ROLE_LEARNER\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'curve_py.proto.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ERRORCODE']._serialized_start=958
-  _globals['_ERRORCODE']._serialized_end=1332
-  _globals['_REPLICAROLE']._serialized_start=1335
-  _globals['_REPLICAROLE']._serialized_end=1510
-  _globals['_MEMBERROLE']._serialized_start=1512
-  _globals['_MEMBERROLE']._serialized_end=1601
+  _globals['_ERRORCODE']._serialized_start=983
+  _globals['_ERRORCODE']._serialized_end=1357
+  _globals['_REPLICAROLE']._serialized_start=1360
+  _globals['_REPLICAROLE']._serialized_end=1535
+  _globals['_MEMBERROLE']._serialized_start=1537
+  _globals['_MEMBERROLE']._serialized_end=1626
   _globals['_ERRORDETAIL']._serialized_start=42
   _globals['_ERRORDETAIL']._serialized_end=171
   _globals['_REQUESTHEADER']._serialized_start=173
   _globals['_REQUESTHEADER']._serialized_end=234
   _globals['_EMPTY']._serialized_start=236
   _globals['_EMPTY']._serialized_end=243
-  _globals['_STOREUSAGE']._serialized_start=245
-  _globals['_STOREUSAGE']._serialized_end=353
-  _globals['_PEERLAG']._serialized_start=355
-  _globals['_PEERLAG']._serialized_end=472
-  _globals['_REPLICAREPORT']._serialized_start=475
-  _globals['_REPLICAREPORT']._serialized_end=821
-  _globals['_STOREREPORT']._serialized_start=824
-  _globals['_STOREREPORT']._serialized_end=955
+  _globals['_STOREUSAGE']._serialized_start=246
+  _globals['_STOREUSAGE']._serialized_end=378
+  _globals['_PEERLAG']._serialized_start=380
+  _globals['_PEERLAG']._serialized_end=497
+  _globals['_REPLICAREPORT']._serialized_start=500
+  _globals['_REPLICAREPORT']._serialized_end=846
+  _globals['_STOREREPORT']._serialized_start=849
+  _globals['_STOREREPORT']._serialized_end=980
 # @@protoc_insertion_point(module_scope)

@@ -89,16 +89,18 @@ class Empty(_message.Message):
     def __init__(self) -> None: ...
 
 class StoreUsage(_message.Message):
-    __slots__ = ("capacity_bytes", "used_bytes", "wal_capacity_bytes", "wal_used_bytes")
+    __slots__ = ("capacity_bytes", "used_bytes", "wal_capacity_bytes", "wal_used_bytes", "reserved_bytes")
     CAPACITY_BYTES_FIELD_NUMBER: _ClassVar[int]
     USED_BYTES_FIELD_NUMBER: _ClassVar[int]
     WAL_CAPACITY_BYTES_FIELD_NUMBER: _ClassVar[int]
     WAL_USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_BYTES_FIELD_NUMBER: _ClassVar[int]
     capacity_bytes: int
     used_bytes: int
     wal_capacity_bytes: int
     wal_used_bytes: int
-    def __init__(self, capacity_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., wal_capacity_bytes: _Optional[int] = ..., wal_used_bytes: _Optional[int] = ...) -> None: ...
+    reserved_bytes: int
+    def __init__(self, capacity_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., wal_capacity_bytes: _Optional[int] = ..., wal_used_bytes: _Optional[int] = ..., reserved_bytes: _Optional[int] = ...) -> None: ...
 
 class PeerLag(_message.Message):
     __slots__ = ("store_id", "lag_entries", "role", "active", "syncing")

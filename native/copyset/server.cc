@@ -487,6 +487,7 @@ ServerStatus StoreServer::status(bool with_copysets) const {
     status.config_committed = raft.config_index() <= raft.commit();
     status.used_blocks = state.store->mapped_blocks(id);
     const auto own = state.copysets.find(id);
+    if (own != state.copysets.end()) status.used_blocks += own->second->reserved_blocks.size();
     const SyncTarget* sync = own == state.copysets.end() ? nullptr : own->second->sync.get();
     status.sync_bytes_done = sync ? sync->bytes_done() : 0;
     status.sync_bytes_total = sync ? sync->bytes_total() : 0;

@@ -65,7 +65,7 @@ struct CopysetStatus {
   bool learner;  // no voter of its configuration, or without one (R1)
   Index config_index;
   bool config_committed;
-  uint64_t used_blocks;
+  uint64_t used_blocks;                        // mapped, or set aside for what is in the log (R8)
   uint64_t sync_bytes_done, sync_bytes_total;  // while it is being filled; 0 of 0: not known yet
   std::vector<raft::Member> members;
   std::vector<raft::Progress> progress;  // leader only
