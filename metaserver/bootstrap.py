@@ -15,6 +15,7 @@ from metaserver.domain.ports import RaftNode
 from metaserver.service.duties import Duties
 from metaserver.service.health import Health
 from metaserver.service.metaserver import Metaserver
+from metaserver.service.recovery import Recovery, RecoverySettings
 from metaserver.service.replicator import Replicator
 
 
@@ -30,6 +31,7 @@ class Parts:
     node: RaftNode
     replicator: Replicator
     metaserver: Metaserver
+    recovery: Recovery
     gateway: GrpcChunkserverGateway
 
 
@@ -61,11 +63,18 @@ def assemble(
     secret: bytes,
     cluster_id: bytes,
     cluster_name: str,
+    gone_after_seconds: float,
+    recovery_settings: RecoverySettings,
 ) -> Parts:
     """Everything above the node, not yet running."""
     replicator = Replicator(node, dict(leader_addresses))
-    health = Health()
+    health = Health(gone_after_seconds=gone_after_seconds)
     gateway = GrpcChunkserverGateway(secret)
     metaserver = Metaserver(replicator, health, gateway, cluster_id, cluster_name)
-    replicator.duties = [metaserver.found_cluster, *Duties(replicator, gateway, health).all()]
-    return Parts(node, replicator, metaserver, gateway)
+    recovery = Recovery(replicator, gateway, health, recovery_settings)
+    replicator.duties = [
+        metaserver.found_cluster,
+        *Duties(replicator, gateway, health).all(),
+        *recovery.all(),
+    ]
+    return Parts(node, replicator, metaserver, recovery, gateway)

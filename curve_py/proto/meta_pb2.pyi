@@ -21,12 +21,38 @@ class ChunkserverState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CHUNKSERVER_STATE_UNSPECIFIED: _ClassVar[ChunkserverState]
     CHUNKSERVER_STATE_UP: _ClassVar[ChunkserverState]
     CHUNKSERVER_STATE_DOWN: _ClassVar[ChunkserverState]
+    CHUNKSERVER_STATE_GONE: _ClassVar[ChunkserverState]
+    CHUNKSERVER_STATE_FAILED: _ClassVar[ChunkserverState]
+
+class ChunkserverLife(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CHUNKSERVER_LIFE_UNSPECIFIED: _ClassVar[ChunkserverLife]
+    CHUNKSERVER_LIFE_IN_SERVICE: _ClassVar[ChunkserverLife]
+    CHUNKSERVER_LIFE_DRAINING: _ClassVar[ChunkserverLife]
+    CHUNKSERVER_LIFE_REMOVED: _ClassVar[ChunkserverLife]
 
 class PoolState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     POOL_STATE_UNSPECIFIED: _ClassVar[PoolState]
     POOL_STATE_FORMING: _ClassVar[PoolState]
     POOL_STATE_READY: _ClassVar[PoolState]
+
+class MoveReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MOVE_REASON_UNSPECIFIED: _ClassVar[MoveReason]
+    MOVE_REASON_REPLACE: _ClassVar[MoveReason]
+    MOVE_REASON_DRAIN: _ClassVar[MoveReason]
+    MOVE_REASON_SPACE: _ClassVar[MoveReason]
+    MOVE_REASON_DOMAIN: _ClassVar[MoveReason]
+    MOVE_REASON_BALANCE: _ClassVar[MoveReason]
+
+class MoveStep(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MOVE_STEP_UNSPECIFIED: _ClassVar[MoveStep]
+    MOVE_STEP_JOIN: _ClassVar[MoveStep]
+    MOVE_STEP_FILL: _ClassVar[MoveStep]
+    MOVE_STEP_REMOVE: _ClassVar[MoveStep]
+    MOVE_STEP_CANCEL: _ClassVar[MoveStep]
 
 class AttachMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -48,9 +74,26 @@ NODE_ROLE_LEARNER: NodeRole
 CHUNKSERVER_STATE_UNSPECIFIED: ChunkserverState
 CHUNKSERVER_STATE_UP: ChunkserverState
 CHUNKSERVER_STATE_DOWN: ChunkserverState
+CHUNKSERVER_STATE_GONE: ChunkserverState
+CHUNKSERVER_STATE_FAILED: ChunkserverState
+CHUNKSERVER_LIFE_UNSPECIFIED: ChunkserverLife
+CHUNKSERVER_LIFE_IN_SERVICE: ChunkserverLife
+CHUNKSERVER_LIFE_DRAINING: ChunkserverLife
+CHUNKSERVER_LIFE_REMOVED: ChunkserverLife
 POOL_STATE_UNSPECIFIED: PoolState
 POOL_STATE_FORMING: PoolState
 POOL_STATE_READY: PoolState
+MOVE_REASON_UNSPECIFIED: MoveReason
+MOVE_REASON_REPLACE: MoveReason
+MOVE_REASON_DRAIN: MoveReason
+MOVE_REASON_SPACE: MoveReason
+MOVE_REASON_DOMAIN: MoveReason
+MOVE_REASON_BALANCE: MoveReason
+MOVE_STEP_UNSPECIFIED: MoveStep
+MOVE_STEP_JOIN: MoveStep
+MOVE_STEP_FILL: MoveStep
+MOVE_STEP_REMOVE: MoveStep
+MOVE_STEP_CANCEL: MoveStep
 ATTACH_MODE_UNSPECIFIED: AttachMode
 ATTACH_MODE_EXCLUSIVE: AttachMode
 ATTACH_MODE_SHARED: AttachMode
@@ -144,7 +187,7 @@ class GetClusterStatusRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ...) -> None: ...
 
 class ClusterStatus(_message.Message):
-    __slots__ = ("cluster", "leader", "chunkservers", "pools", "volume_count", "volume_bytes", "attachment_count", "deletions_pending", "capacity_bytes", "used_bytes", "copysets_total", "copysets_with_leader", "copysets_degraded")
+    __slots__ = ("cluster", "leader", "chunkservers", "pools", "volume_count", "volume_bytes", "attachment_count", "deletions_pending", "capacity_bytes", "used_bytes", "copysets_total", "copysets_with_leader", "copysets_degraded", "copysets_at_risk", "recovery")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
     CHUNKSERVERS_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +201,8 @@ class ClusterStatus(_message.Message):
     COPYSETS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     COPYSETS_WITH_LEADER_FIELD_NUMBER: _ClassVar[int]
     COPYSETS_DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    COPYSETS_AT_RISK_FIELD_NUMBER: _ClassVar[int]
+    RECOVERY_FIELD_NUMBER: _ClassVar[int]
     cluster: ClusterInfo
     leader: NodeStatus
     chunkservers: _containers.RepeatedCompositeFieldContainer[Chunkserver]
@@ -171,10 +216,12 @@ class ClusterStatus(_message.Message):
     copysets_total: int
     copysets_with_leader: int
     copysets_degraded: int
-    def __init__(self, cluster: _Optional[_Union[ClusterInfo, _Mapping]] = ..., leader: _Optional[_Union[NodeStatus, _Mapping]] = ..., chunkservers: _Optional[_Iterable[_Union[Chunkserver, _Mapping]]] = ..., pools: _Optional[_Iterable[_Union[Pool, _Mapping]]] = ..., volume_count: _Optional[int] = ..., volume_bytes: _Optional[int] = ..., attachment_count: _Optional[int] = ..., deletions_pending: _Optional[int] = ..., capacity_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., copysets_total: _Optional[int] = ..., copysets_with_leader: _Optional[int] = ..., copysets_degraded: _Optional[int] = ...) -> None: ...
+    copysets_at_risk: int
+    recovery: RecoveryProgress
+    def __init__(self, cluster: _Optional[_Union[ClusterInfo, _Mapping]] = ..., leader: _Optional[_Union[NodeStatus, _Mapping]] = ..., chunkservers: _Optional[_Iterable[_Union[Chunkserver, _Mapping]]] = ..., pools: _Optional[_Iterable[_Union[Pool, _Mapping]]] = ..., volume_count: _Optional[int] = ..., volume_bytes: _Optional[int] = ..., attachment_count: _Optional[int] = ..., deletions_pending: _Optional[int] = ..., capacity_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., copysets_total: _Optional[int] = ..., copysets_with_leader: _Optional[int] = ..., copysets_degraded: _Optional[int] = ..., copysets_at_risk: _Optional[int] = ..., recovery: _Optional[_Union[RecoveryProgress, _Mapping]] = ...) -> None: ...
 
 class Chunkserver(_message.Message):
-    __slots__ = ("store_id", "data_address", "admin_address", "http_address", "zone", "server", "capacity_bytes", "registered_at_ms", "state", "heartbeat_age_ms", "usage", "replica_count", "leader_count", "incarnation", "pid", "hostname")
+    __slots__ = ("store_id", "data_address", "admin_address", "http_address", "zone", "server", "capacity_bytes", "registered_at_ms", "state", "heartbeat_age_ms", "usage", "replica_count", "leader_count", "incarnation", "pid", "hostname", "life", "assigned_count", "failure")
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
     DATA_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     ADMIN_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -191,6 +238,9 @@ class Chunkserver(_message.Message):
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    LIFE_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
     store_id: bytes
     data_address: str
     admin_address: str
@@ -207,7 +257,28 @@ class Chunkserver(_message.Message):
     incarnation: int
     pid: int
     hostname: str
-    def __init__(self, store_id: _Optional[bytes] = ..., data_address: _Optional[str] = ..., admin_address: _Optional[str] = ..., http_address: _Optional[str] = ..., zone: _Optional[str] = ..., server: _Optional[str] = ..., capacity_bytes: _Optional[int] = ..., registered_at_ms: _Optional[int] = ..., state: _Optional[_Union[ChunkserverState, str]] = ..., heartbeat_age_ms: _Optional[int] = ..., usage: _Optional[_Union[_common_pb2.StoreUsage, _Mapping]] = ..., replica_count: _Optional[int] = ..., leader_count: _Optional[int] = ..., incarnation: _Optional[int] = ..., pid: _Optional[int] = ..., hostname: _Optional[str] = ...) -> None: ...
+    life: ChunkserverLife
+    assigned_count: int
+    failure: str
+    def __init__(self, store_id: _Optional[bytes] = ..., data_address: _Optional[str] = ..., admin_address: _Optional[str] = ..., http_address: _Optional[str] = ..., zone: _Optional[str] = ..., server: _Optional[str] = ..., capacity_bytes: _Optional[int] = ..., registered_at_ms: _Optional[int] = ..., state: _Optional[_Union[ChunkserverState, str]] = ..., heartbeat_age_ms: _Optional[int] = ..., usage: _Optional[_Union[_common_pb2.StoreUsage, _Mapping]] = ..., replica_count: _Optional[int] = ..., leader_count: _Optional[int] = ..., incarnation: _Optional[int] = ..., pid: _Optional[int] = ..., hostname: _Optional[str] = ..., life: _Optional[_Union[ChunkserverLife, str]] = ..., assigned_count: _Optional[int] = ..., failure: _Optional[str] = ...) -> None: ...
+
+class DrainChunkserverRequest(_message.Message):
+    __slots__ = ("header", "store_id", "undrain")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    UNDRAIN_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    store_id: bytes
+    undrain: bool
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., undrain: _Optional[bool] = ...) -> None: ...
+
+class RemoveChunkserverRequest(_message.Message):
+    __slots__ = ("header", "store_id")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    store_id: bytes
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ...) -> None: ...
 
 class RegisterChunkserverRequest(_message.Message):
     __slots__ = ("header", "cluster_id", "store_id", "data_address", "admin_address", "http_address", "zone", "server", "capacity_bytes")
@@ -368,6 +439,86 @@ class ListCopysetsResponse(_message.Message):
     COPYSETS_FIELD_NUMBER: _ClassVar[int]
     copysets: _containers.RepeatedCompositeFieldContainer[Copyset]
     def __init__(self, copysets: _Optional[_Iterable[_Union[Copyset, _Mapping]]] = ...) -> None: ...
+
+class Task(_message.Message):
+    __slots__ = ("id", "copyset_id", "source", "target", "source_address", "target_address", "reason", "why", "step", "size_bytes", "done_bytes", "started_at_ms", "ended_at_ms", "cancelled", "seconds_left", "waits_for")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    COPYSET_ID_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    TARGET_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DONE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    copyset_id: int
+    source: bytes
+    target: bytes
+    source_address: str
+    target_address: str
+    reason: MoveReason
+    why: str
+    step: MoveStep
+    size_bytes: int
+    done_bytes: int
+    started_at_ms: int
+    ended_at_ms: int
+    cancelled: str
+    seconds_left: int
+    waits_for: str
+    def __init__(self, id: _Optional[int] = ..., copyset_id: _Optional[int] = ..., source: _Optional[bytes] = ..., target: _Optional[bytes] = ..., source_address: _Optional[str] = ..., target_address: _Optional[str] = ..., reason: _Optional[_Union[MoveReason, str]] = ..., why: _Optional[str] = ..., step: _Optional[_Union[MoveStep, str]] = ..., size_bytes: _Optional[int] = ..., done_bytes: _Optional[int] = ..., started_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., cancelled: _Optional[str] = ..., seconds_left: _Optional[int] = ..., waits_for: _Optional[str] = ...) -> None: ...
+
+class SchedulerPass(_message.Message):
+    __slots__ = ("at_ms", "decisions", "notes")
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    DECISIONS_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    at_ms: int
+    decisions: _containers.RepeatedScalarFieldContainer[str]
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, at_ms: _Optional[int] = ..., decisions: _Optional[_Iterable[str]] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RecoveryProgress(_message.Message):
+    __slots__ = ("running", "queued", "left_bytes", "bytes_per_second", "seconds_left", "notes")
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    LEFT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    running: int
+    queued: int
+    left_bytes: int
+    bytes_per_second: int
+    seconds_left: int
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, running: _Optional[int] = ..., queued: _Optional[int] = ..., left_bytes: _Optional[int] = ..., bytes_per_second: _Optional[int] = ..., seconds_left: _Optional[int] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListTasksRequest(_message.Message):
+    __slots__ = ("header",)
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ...) -> None: ...
+
+class ListTasksResponse(_message.Message):
+    __slots__ = ("running", "ended", "passes", "progress")
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    PASSES_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    running: _containers.RepeatedCompositeFieldContainer[Task]
+    ended: _containers.RepeatedCompositeFieldContainer[Task]
+    passes: _containers.RepeatedCompositeFieldContainer[SchedulerPass]
+    progress: RecoveryProgress
+    def __init__(self, running: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., passes: _Optional[_Iterable[_Union[SchedulerPass, _Mapping]]] = ..., progress: _Optional[_Union[RecoveryProgress, _Mapping]] = ...) -> None: ...
 
 class Attachment(_message.Message):
     __slots__ = ("id", "volume_id", "epoch", "mode", "state", "holder", "attached_at_ms")

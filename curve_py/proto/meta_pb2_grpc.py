@@ -64,6 +64,21 @@ class MetaServiceStub:
                 request_serializer=curve__py_dot_proto_dot_meta__pb2.ListChunkserversRequest.SerializeToString,
                 response_deserializer=curve__py_dot_proto_dot_meta__pb2.ListChunkserversResponse.FromString,
                 _registered_method=True)
+        self.DrainChunkserver = channel.unary_unary(
+                '/curve.v1.MetaService/DrainChunkserver',
+                request_serializer=curve__py_dot_proto_dot_meta__pb2.DrainChunkserverRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_meta__pb2.Chunkserver.FromString,
+                _registered_method=True)
+        self.RemoveChunkserver = channel.unary_unary(
+                '/curve.v1.MetaService/RemoveChunkserver',
+                request_serializer=curve__py_dot_proto_dot_meta__pb2.RemoveChunkserverRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_meta__pb2.Chunkserver.FromString,
+                _registered_method=True)
+        self.ListTasks = channel.unary_unary(
+                '/curve.v1.MetaService/ListTasks',
+                request_serializer=curve__py_dot_proto_dot_meta__pb2.ListTasksRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_meta__pb2.ListTasksResponse.FromString,
+                _registered_method=True)
         self.CreatePool = channel.unary_unary(
                 '/curve.v1.MetaService/CreatePool',
                 request_serializer=curve__py_dot_proto_dot_meta__pb2.CreatePoolRequest.SerializeToString,
@@ -167,6 +182,27 @@ class MetaServiceServicer:
 
     def ListChunkservers(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainChunkserver(self, request, context):
+        """Begins to empty it, or takes that back. Answered once committed; ListTasks says how far it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveChunkserver(self, request, context):
+        """For good; refused while it holds a replica.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTasks(self, request, context):
+        """Replicas on their way, and what the scheduler decided and why.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -284,6 +320,21 @@ def add_MetaServiceServicer_to_server(servicer, server):
                     servicer.ListChunkservers,
                     request_deserializer=curve__py_dot_proto_dot_meta__pb2.ListChunkserversRequest.FromString,
                     response_serializer=curve__py_dot_proto_dot_meta__pb2.ListChunkserversResponse.SerializeToString,
+            ),
+            'DrainChunkserver': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainChunkserver,
+                    request_deserializer=curve__py_dot_proto_dot_meta__pb2.DrainChunkserverRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_meta__pb2.Chunkserver.SerializeToString,
+            ),
+            'RemoveChunkserver': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveChunkserver,
+                    request_deserializer=curve__py_dot_proto_dot_meta__pb2.RemoveChunkserverRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_meta__pb2.Chunkserver.SerializeToString,
+            ),
+            'ListTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTasks,
+                    request_deserializer=curve__py_dot_proto_dot_meta__pb2.ListTasksRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_meta__pb2.ListTasksResponse.SerializeToString,
             ),
             'CreatePool': grpc.unary_unary_rpc_method_handler(
                     servicer.CreatePool,
@@ -513,6 +564,87 @@ class MetaService:
             '/curve.v1.MetaService/ListChunkservers',
             curve__py_dot_proto_dot_meta__pb2.ListChunkserversRequest.SerializeToString,
             curve__py_dot_proto_dot_meta__pb2.ListChunkserversResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainChunkserver(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.MetaService/DrainChunkserver',
+            curve__py_dot_proto_dot_meta__pb2.DrainChunkserverRequest.SerializeToString,
+            curve__py_dot_proto_dot_meta__pb2.Chunkserver.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveChunkserver(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.MetaService/RemoveChunkserver',
+            curve__py_dot_proto_dot_meta__pb2.RemoveChunkserverRequest.SerializeToString,
+            curve__py_dot_proto_dot_meta__pb2.Chunkserver.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.MetaService/ListTasks',
+            curve__py_dot_proto_dot_meta__pb2.ListTasksRequest.SerializeToString,
+            curve__py_dot_proto_dot_meta__pb2.ListTasksResponse.FromString,
             options,
             channel_credentials,
             insecure,

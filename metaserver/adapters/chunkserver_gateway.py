@@ -17,7 +17,13 @@ from curve_py.proto import chunkserver_pb2_grpc
 from curve_py.service.channel import AsyncSignedChannel
 from curve_py.service.rpc_errors import from_rpc_error
 from curve_py.types import PROTOCOL_VERSION
-from metaserver.domain.ports import CopysetOutcome, Genesis, UnreachableError
+from metaserver.domain.ports import (
+    ChangeOutcome,
+    CopysetOutcome,
+    Genesis,
+    MemberChange,
+    UnreachableError,
+)
 
 _CALL_SECONDS = 2.0
 _FORM_SECONDS = 10.0
@@ -89,6 +95,55 @@ class GrpcChunkserverGateway:
             store_id=store_id, volume_id=volume_id, copyset_ids=copyset_ids
         )
         return _outcome(await self._call(address, "DeleteVolume", request, _CALL_SECONDS))
+
+    async def join_copysets(self, address: str, store_id: bytes, copyset_ids: list[int]) -> None:
+        request = pb.JoinCopysetsRequest(store_id=store_id, copyset_ids=copyset_ids)
+        answer = await self._call(address, "JoinCopysets", request, _CALL_SECONDS)
+        if not set(copyset_ids) <= set(answer.copyset_ids):
+            raise UnreachableError(f"{address} has not taken every replica.")
+
+    async def change_members(
+        self,
+        address: str,
+        store_id: bytes,
+        copyset_id: int,
+        change: tuple[MemberChange, bytes],
+        voters_min: int,
+    ) -> ChangeOutcome:
+        kind, subject = change
+        request = pb.ChangeMembersRequest(
+            store_id=store_id, copyset_id=copyset_id, voters_min=voters_min
+        )
+        setattr(request, kind.value, subject)
+        answer = await self._call(address, "ChangeMembers", request, _CALL_SECONDS)
+        return ChangeOutcome(answer.applied, answer.leader_store_id or None, answer.busy)
+
+    async def remove_replica(
+        self, address: str, store_id: bytes, copyset_id: int, config_index: int
+    ) -> None:
+        request = pb.RemoveReplicaRequest(
+            store_id=store_id, copyset_id=copyset_id, config_index=config_index
+        )
+        await self._call(address, "RemoveReplica", request, _CALL_SECONDS)
+
+    async def transfer_leader(
+        self, address: str, store_id: bytes, copyset_id: int, to_store_id: bytes
+    ) -> tuple[bool, bytes | None]:
+        request = pb.TransferLeaderRequest(
+            store_id=store_id, copyset_id=copyset_id, to_store_id=to_store_id
+        )
+        answer = await self._call(address, "TransferLeader", request, _CALL_SECONDS)
+        return answer.started, answer.leader_store_id or None
+
+    async def set_limits(
+        self, address: str, store_id: bytes, sync_bytes_per_second: int, syncs_at_once: int
+    ) -> None:
+        request = pb.SetLimitsRequest(
+            store_id=store_id,
+            sync_bytes_per_second=sync_bytes_per_second,
+            syncs_at_once=syncs_at_once,
+        )
+        await self._call(address, "SetLimits", request, _CALL_SECONDS)
 
     async def volume_bytes(self, address: str, store_id: bytes, volume_id: int) -> int:
         request = pb.GetVolumeSpaceRequest(store_id=store_id, volume_id=volume_id)

@@ -30,7 +30,7 @@ class StoreView:
     why: str = ""  # of any state but up, in words that follow the chunkserver's name
     stalled: bool = False  # silent for longer than a target of a move may be
     capacity_bytes: int = 0
-    used_bytes: int = 0
+    used_bytes: int = 0  # also what is set aside for writes on their way (R8)
     # Copysets of which it holds a replica, as it reports itself.
     reported: frozenset[int] = frozenset()
 

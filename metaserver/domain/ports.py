@@ -9,6 +9,7 @@ event loop. Thread: the asyncio loop of the process.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 COMMAND_BYTES_MAX = 1024 * 1024
@@ -183,6 +184,22 @@ class Genesis:
     preferred_leader: bytes
 
 
+class MemberChange(StrEnum):
+    ADD_LEARNER = "add_learner"
+    PROMOTE = "promote"
+    REMOVE = "remove"
+    PREFER = "prefer"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeOutcome:
+    """Of a change of members: not applied either because another leads, or because of `busy`."""
+
+    applied: bool
+    leader: bytes | None = None
+    busy: str = ""
+
+
 class ChunkserverGateway(Protocol):
     """Commands to one chunkserver, found by its admin address.
 
@@ -213,6 +230,37 @@ class ChunkserverGateway(Protocol):
     async def delete_volume(
         self, address: str, store_id: bytes, volume_id: int, copyset_ids: list[int]
     ) -> CopysetOutcome: ...
+
+    async def join_copysets(self, address: str, store_id: bytes, copyset_ids: list[int]) -> None:
+        """The store has a replica of each, without configuration and without a vote (R1)."""
+        ...
+
+    async def change_members(
+        self,
+        address: str,
+        store_id: bytes,
+        copyset_id: int,
+        change: tuple[MemberChange, bytes],
+        voters_min: int,
+    ) -> ChangeOutcome:
+        """Asked of the leader; answered once committed."""
+        ...
+
+    async def remove_replica(
+        self, address: str, store_id: bytes, copyset_id: int, config_index: int
+    ) -> None:
+        """`config_index`: of a committed configuration in which the store is no member."""
+        ...
+
+    async def transfer_leader(
+        self, address: str, store_id: bytes, copyset_id: int, to_store_id: bytes
+    ) -> tuple[bool, bytes | None]:
+        """Whether it has begun; if not, who leads."""
+        ...
+
+    async def set_limits(
+        self, address: str, store_id: bytes, sync_bytes_per_second: int, syncs_at_once: int
+    ) -> None: ...
 
     async def volume_bytes(self, address: str, store_id: bytes, volume_id: int) -> int:
         """Space that the volume takes there."""

@@ -37,6 +37,7 @@ from metaserver.domain.recovery_plan import (
     PreferLeader,
     StartMove,
 )
+from metaserver.domain.state import MetaState
 
 _NAMED_MAX = 4  # copysets named in a note; the rest are counted
 
@@ -49,6 +50,13 @@ class Tables:
     pools: Mapping[int, Pool]
     copysets: Mapping[int, Copyset]
     moves: Mapping[int, Move]
+
+    @classmethod
+    def of(cls, state: MetaState) -> Tables:
+        """Shallow copies: they do not change any more."""
+        return cls(
+            dict(state.chunkservers), dict(state.pools), dict(state.copysets), dict(state.moves)
+        )
 
 
 def plan(tables: Tables, health: HealthView, limits: Limits, seed: int) -> Plan:

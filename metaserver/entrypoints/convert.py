@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
+
 from curve_py.errors import InvalidError, UnsupportedError
 from curve_py.proto import common_pb2, meta_pb2
 from curve_py.types import PROTOCOL_VERSION
@@ -9,13 +12,17 @@ from metaserver.domain.entities import (
     Attachment,
     AttachMode,
     Chunkserver,
+    ChunkserverLife,
     Copyset,
     FailureDomain,
     Pool,
     Volume,
 )
+from metaserver.domain.health_view import StoreState
+from metaserver.domain.scheduler import Tables
 from metaserver.domain.state import MetaState
-from metaserver.service.health import Health, Liveness
+from metaserver.service.assess import assess
+from metaserver.service.health import Health, Heard
 from metaserver.service.metaserver import EncodedMap
 
 _MODES = {
@@ -25,9 +32,16 @@ _MODES = {
 }
 _MODE_OF = {value: mode for mode, value in _MODES.items()}
 _STATES = {
-    Liveness.UNKNOWN: meta_pb2.CHUNKSERVER_STATE_UNSPECIFIED,
-    Liveness.UP: meta_pb2.CHUNKSERVER_STATE_UP,
-    Liveness.DOWN: meta_pb2.CHUNKSERVER_STATE_DOWN,
+    StoreState.UNKNOWN: meta_pb2.CHUNKSERVER_STATE_UNSPECIFIED,
+    StoreState.UP: meta_pb2.CHUNKSERVER_STATE_UP,
+    StoreState.DOWN: meta_pb2.CHUNKSERVER_STATE_DOWN,
+    StoreState.GONE: meta_pb2.CHUNKSERVER_STATE_GONE,
+    StoreState.FAILED: meta_pb2.CHUNKSERVER_STATE_FAILED,
+}
+_LIVES = {
+    ChunkserverLife.IN_SERVICE: meta_pb2.CHUNKSERVER_LIFE_IN_SERVICE,
+    ChunkserverLife.DRAINING: meta_pb2.CHUNKSERVER_LIFE_DRAINING,
+    ChunkserverLife.REMOVED: meta_pb2.CHUNKSERVER_LIFE_REMOVED,
 }
 
 
@@ -101,7 +115,7 @@ def map_message(encoded: EncodedMap) -> meta_pb2.VolumeMap:
 
 
 def pool_message(state: MetaState, pool: Pool) -> meta_pb2.Pool:
-    stores = sorted({store for c in state.copysets_of(pool) for store in c.replicas})
+    stores = sorted({store for c in state.copysets_of(pool) for store in state.members_of(c)})
     forming = meta_pb2.POOL_STATE_FORMING if pool.unformed else meta_pb2.POOL_STATE_READY
     return meta_pb2.Pool(
         id=pool.pool_id,
@@ -115,7 +129,16 @@ def pool_message(state: MetaState, pool: Pool) -> meta_pb2.Pool:
     )
 
 
-def chunkserver_message(health: Health, chunkserver: Chunkserver) -> meta_pb2.Chunkserver:
+def count_assigned(state: MetaState) -> Counter[bytes]:
+    """Replicas by store, those on their way there included."""
+    assigned = Counter(s for copyset in state.copysets.values() for s in copyset.replicas)
+    assigned.update(move.target for move in state.moves.values())
+    return assigned
+
+
+def chunkserver_message(
+    health: Health, chunkserver: Chunkserver, assigned: int
+) -> meta_pb2.Chunkserver:
     message = meta_pb2.Chunkserver(
         store_id=chunkserver.store_id,
         data_address=chunkserver.data_address,
@@ -125,8 +148,10 @@ def chunkserver_message(health: Health, chunkserver: Chunkserver) -> meta_pb2.Ch
         server=chunkserver.server,
         capacity_bytes=chunkserver.capacity_bytes,
         registered_at_ms=chunkserver.registered_at_ms,
-        state=_STATES[health.liveness(chunkserver.store_id)],
+        state=_STATES[health.state_of(chunkserver.store_id)],
         heartbeat_age_ms=health.age_ms(chunkserver.store_id),
+        life=_LIVES[chunkserver.life],
+        assigned_count=assigned,
     )
     heartbeat = health.heartbeat(chunkserver.store_id)
     if heartbeat is not None:
@@ -139,6 +164,7 @@ def chunkserver_message(health: Health, chunkserver: Chunkserver) -> meta_pb2.Ch
         message.incarnation = heartbeat.incarnation
         message.pid = heartbeat.pid
         message.hostname = heartbeat.hostname
+        message.failure = heartbeat.report.failure
     return message
 
 
@@ -156,12 +182,12 @@ def copyset_message(state: MetaState, health: Health, copyset: Copyset) -> meta_
         heartbeat = health.heartbeat(leader[1])
         report = heartbeat.replicas.get(copyset.copyset_id) if heartbeat else None
         lags = {peer.store_id: peer.lag_entries for peer in report.peers} if report else {}
-    for store_id in copyset.replicas:
+    for store_id in state.members_of(copyset):
         chunkserver = state.chunkservers[store_id]
         replica = message.replicas.add(
             store_id=store_id,
             data_address=chunkserver.data_address,
-            state=_STATES[health.liveness(store_id)],
+            state=_STATES[health.state_of(store_id)],
             lag_entries=lags.get(store_id, 0),
         )
         heartbeat = health.heartbeat(store_id)
@@ -171,8 +197,23 @@ def copyset_message(state: MetaState, health: Health, copyset: Copyset) -> meta_
     return message
 
 
-def is_degraded(health: Health, copyset: Copyset) -> bool:
-    """A replica is down, or there is no leader."""
-    return health.leader_of(copyset.copyset_id) is None or any(
-        health.liveness(store) is Liveness.DOWN for store in copyset.replicas
-    )
+@dataclass(frozen=True, slots=True)
+class CopysetCounts:
+    total: int
+    with_leader: int
+    degraded: int  # a replica does not serve, or there is no leader
+    at_risk: int  # of these: without a leader, or one more failure away from it
+
+
+def count_copysets(tables: Tables, heard: Heard) -> CopysetCounts:
+    """Tens of ms with thousands of copysets: off the loop, on copies."""
+    view = assess(tables, heard)
+    with_leader = degraded = at_risk = 0
+    for copyset in tables.copysets.values():
+        seen = view.copyset(copyset.copyset_id)
+        led, replicas = seen.leader is not None, len(copyset.replicas)
+        with_leader += led
+        if not led or len(seen.healthy) < replicas:
+            degraded += 1
+            at_risk += not led or len(seen.healthy) <= replicas // 2 + 1
+    return CopysetCounts(len(tables.copysets), with_leader, degraded, at_risk)

@@ -89,6 +89,8 @@ async def serve(
         secret,
         settings.cluster_id,
         settings.cluster_name,
+        settings.gone_after_seconds,
+        settings.recovery,
     )
     replicator = parts.replicator
     registry = make_registry(replicator, node)
@@ -103,7 +105,13 @@ async def serve(
         replicator.start()
         http_address = await http.start(settings.http_listen)
         servicer = MetaServicer(
-            parts.metaserver, node, settings.node_id, members, settings.advertised, http_address
+            parts.metaserver,
+            parts.recovery.journal,
+            node,
+            settings.node_id,
+            members,
+            settings.advertised,
+            http_address,
         )
         add_MetaServiceServicer_to_server(servicer, server)
         address = listen(server, settings.grpc_listen)

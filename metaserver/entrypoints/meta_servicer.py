@@ -11,14 +11,17 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from curve_py.errors import FencedError, InvalidError, NotFoundError
+from curve_py.errors import ConflictError, FencedError, InvalidError, NotFoundError
 from curve_py.proto import meta_pb2 as pb
 from curve_py.proto.meta_pb2_grpc import MetaServiceServicer
 from metaserver.bootstrap import Member
 from metaserver.domain import commands as cmd
-from metaserver.domain.entities import Chunkserver, Deleted, Detached, Volume
+from metaserver.domain.entities import Chunkserver, ChunkserverLife, Deleted, Detached, Volume
 from metaserver.domain.ports import RaftNode
-from metaserver.entrypoints import convert
+from metaserver.domain.scheduler import Tables
+from metaserver.domain.state import MetaState
+from metaserver.entrypoints import convert, convert_tasks
+from metaserver.service.journal import Journal
 from metaserver.service.metaserver import ATTACH_SECONDS, DEFAULT_POOL, Metaserver, now_ms
 
 _ROLES = {
@@ -41,6 +44,7 @@ class MetaServicer(MetaServiceServicer):
     def __init__(
         self,
         metaserver: Metaserver,
+        journal: Journal,
         node: RaftNode,
         node_id: bytes,
         members: Sequence[Member],
@@ -50,6 +54,7 @@ class MetaServicer(MetaServiceServicer):
         self._meta = metaserver
         self._replicator = metaserver.replicator
         self._health = metaserver.health
+        self._journal = journal
         self._node = node
         self._node_id = node_id
         self._members = members
@@ -72,10 +77,10 @@ class MetaServicer(MetaServiceServicer):
     ) -> pb.ClusterStatus:
         convert.check_header(request.header)
         state = await self._replicator.read_barrier()
-        servers = [
-            convert.chunkserver_message(self._health, c) for c in state.chunkservers.values()
-        ]
-        copysets = list(state.copysets.values())
+        servers = self._chunkserver_messages(state)
+        counts = await asyncio.to_thread(
+            convert.count_copysets, Tables.of(state), self._health.heard()
+        )
         return pb.ClusterStatus(
             cluster=self._cluster_info(),
             leader=self._node_status(),
@@ -87,11 +92,11 @@ class MetaServicer(MetaServiceServicer):
             deletions_pending=len(state.deletions),
             capacity_bytes=sum(server.capacity_bytes for server in servers),
             used_bytes=sum(server.usage.used_bytes for server in servers),
-            copysets_total=len(copysets),
-            copysets_with_leader=sum(
-                self._health.leader_of(c.copyset_id) is not None for c in copysets
-            ),
-            copysets_degraded=sum(convert.is_degraded(self._health, c) for c in copysets),
+            copysets_total=counts.total,
+            copysets_with_leader=counts.with_leader,
+            copysets_degraded=counts.degraded,
+            copysets_at_risk=counts.at_risk,
+            recovery=convert_tasks.progress_message(self._journal.progress()),
         )
 
     def _cluster_info(self) -> pb.ClusterInfo:
@@ -161,7 +166,7 @@ class MetaServicer(MetaServiceServicer):
             )
         )
         return pb.RegisterChunkserverResponse(
-            chunkserver=convert.chunkserver_message(self._health, chunkserver)
+            chunkserver=convert.chunkserver_message(self._health, chunkserver, 0)
         )
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, _: Any) -> pb.HeartbeatResponse:
@@ -169,8 +174,14 @@ class MetaServicer(MetaServiceServicer):
         self._replicator.require_leader()
         self._meta.require_cluster(request.cluster_id)
         state = self._replicator.state
-        if request.store_id not in state.chunkservers:
+        known = state.chunkservers.get(request.store_id)
+        if known is None:
             raise NotFoundError("This chunkserver is not registered.", "Register it first.")
+        if known.life is ChunkserverLife.REMOVED:
+            raise ConflictError(
+                "This chunkserver was removed from the cluster.",
+                "Make a new store: a removed one is never let in again.",
+            )
         self._health.record(
             request.store_id,
             request.incarnation,
@@ -186,11 +197,41 @@ class MetaServicer(MetaServiceServicer):
     ) -> pb.ListChunkserversResponse:
         convert.check_header(request.header)
         state = await self._replicator.read_barrier()
-        return pb.ListChunkserversResponse(
-            chunkservers=[
-                convert.chunkserver_message(self._health, c) for c in state.chunkservers.values()
-            ]
+        return pb.ListChunkserversResponse(chunkservers=self._chunkserver_messages(state))
+
+    def _chunkserver_messages(self, state: MetaState) -> list[pb.Chunkserver]:
+        assigned = convert.count_assigned(state)
+        return [
+            convert.chunkserver_message(self._health, c, assigned[c.store_id])
+            for c in state.chunkservers.values()
+        ]
+
+    async def DrainChunkserver(self, request: pb.DrainChunkserverRequest, _: Any) -> pb.Chunkserver:
+        return await self._change_life(
+            cmd.DrainChunkserver(
+                convert.request_id_of(request.header), request.store_id, not request.undrain
+            )
         )
+
+    async def RemoveChunkserver(
+        self, request: pb.RemoveChunkserverRequest, _: Any
+    ) -> pb.Chunkserver:
+        return await self._change_life(
+            cmd.RemoveChunkserver(convert.request_id_of(request.header), request.store_id)
+        )
+
+    async def _change_life(
+        self, command: cmd.DrainChunkserver | cmd.RemoveChunkserver
+    ) -> pb.Chunkserver:
+        result = await self._meta.change(command)
+        assert isinstance(result, Chunkserver)
+        assigned = convert.count_assigned(self._replicator.state)
+        return convert.chunkserver_message(self._health, result, assigned[result.store_id])
+
+    async def ListTasks(self, request: pb.ListTasksRequest, _: Any) -> pb.ListTasksResponse:
+        convert.check_header(request.header)
+        state = await self._replicator.read_barrier()
+        return convert_tasks.tasks_message(state, self._journal)
 
     async def CreatePool(self, request: pb.CreatePoolRequest, _: Any) -> pb.Pool:
         pool = await self._meta.create_pool(

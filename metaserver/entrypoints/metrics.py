@@ -33,6 +33,7 @@ class _Metaserver(Collector):
             "attachments": (state.attachment_count, "attachments"),
             "deletions_pending": (len(state.deletions), "volumes being deleted"),
             "fences_pending": (len(state.unfenced_volumes()), "volumes being fenced"),
+            "moves": (len(state.moves), "replicas on their way to another chunkserver"),
             "chunkservers": (len(state.chunkservers), "chunkservers registered"),
         }
         for name, (value, about) in values.items():

@@ -10,6 +10,8 @@ from pathlib import Path
 from pydantic import BaseModel, Field, model_validator
 
 from curve_py.config import Address, OptionalAddress, ServiceSettings, SizeBytes, Uuid
+from metaserver.domain.recovery_plan import Limits
+from metaserver.service.recovery import RecoverySettings
 
 
 class MemberSettings(BaseModel):
@@ -37,6 +39,35 @@ class MetaserverSettings(ServiceSettings):
     cluster_id: Uuid = Field(b"", description="UUID of the cluster; by default a new one")
     cluster_name: str = Field("curve", description="name of the cluster, for people")
     wal_bytes: SizeBytes = Field(256 * 1024 * 1024, description="size of the log on disk")
+
+    gone_after_seconds: float = Field(
+        600.0,
+        gt=0,
+        description="silence after which a chunkserver's replicas are rebuilt elsewhere",
+    )
+    sync_bytes_per_second: SizeBytes = Field(
+        64 * 1024 * 1024,
+        description="how much each chunkserver takes in for replicas being filled; 0: no limit",
+    )
+    syncs_per_store: int = Field(
+        4, ge=1, le=64, description="replicas being filled on, and from, one chunkserver at once"
+    )
+    moves_max: int = Field(64, ge=1, le=4096, description="replicas on their way at once, in all")
+    full_percent: int = Field(
+        85, ge=10, le=99, description="share of a store above which copysets move away from it"
+    )
+
+    @property
+    def recovery(self) -> RecoverySettings:
+        """What the scheduler keeps to."""
+        limits = Limits(
+            syncs_per_store_max=self.syncs_per_store,
+            moves_max=self.moves_max,
+            full_percent=self.full_percent,
+            fill_percent=max(self.full_percent - 10, 1),
+            replace_percent=min(self.full_percent + 10, 99),
+        )
+        return RecoverySettings(limits, self.sync_bytes_per_second)
 
     @model_validator(mode="after")
     def _is_member(self) -> MetaserverSettings:

@@ -26,11 +26,16 @@ class Round:
     """The copysets that have not confirmed yet, and whom to ask for each."""
 
     def __init__(self, copysets: list[Copyset], health: Health) -> None:
-        self._replicas = {c.copyset_id: c.replicas for c in copysets}
+        self._members: dict[int, tuple[bytes, ...]] = {c.copyset_id: c.replicas for c in copysets}
         self._ask: dict[int, bytes] = {}
         for copyset in copysets:
             leader = health.leader_of(copyset.copyset_id)
             self._ask[copyset.copyset_id] = leader[1] if leader else copyset.preferred_leader
+
+    def follow(self, state: MetaState) -> None:
+        """Members may change while the order is under way."""
+        for copyset_id in self._ask:
+            self._members[copyset_id] = state.members_of(state.copysets[copyset_id])
 
     @property
     def pending(self) -> int:
@@ -46,15 +51,15 @@ class Round:
         self._ask.pop(copyset_id, None)
 
     def try_another(self, copyset_id: int, asked: bytes, hint: bytes | None) -> None:
-        """Follows the hint, or goes through the replicas in turn."""
+        """Follows the hint, or goes through the members in turn."""
         if copyset_id not in self._ask:
             return
-        replicas = self._replicas[copyset_id]
-        if hint is not None and hint != asked and hint in replicas:
+        members = self._members[copyset_id]
+        if hint is not None and hint != asked and hint in members:
             self._ask[copyset_id] = hint
             return
-        position = replicas.index(asked) if asked in replicas else -1
-        self._ask[copyset_id] = replicas[(position + 1) % len(replicas)]
+        position = members.index(asked) if asked in members else -1
+        self._ask[copyset_id] = members[(position + 1) % len(members)]
 
 
 async def order_everywhere(
@@ -70,6 +75,7 @@ async def order_everywhere(
     while round_.pending:
         if not still_wanted():
             return False
+        round_.follow(state())
         before = round_.pending
         groups = round_.by_store()
         await asyncio.gather(

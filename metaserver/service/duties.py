@@ -8,14 +8,12 @@ Thread: the asyncio loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
 
-from curve_py.errors import CurveError
 from metaserver.domain.commands import ConfirmDeleted, ConfirmFenced, ConfirmFormed
-from metaserver.domain.entities import Chunkserver, Pool
+from metaserver.domain.entities import Chunkserver, ChunkserverLife, Pool
+from metaserver.domain.health_view import StoreState
 from metaserver.domain.ports import (
     ChunkserverGateway,
     CopysetOutcome,
@@ -24,12 +22,12 @@ from metaserver.domain.ports import (
 )
 from metaserver.domain.state import MetaState
 from metaserver.service.commander import order_everywhere
-from metaserver.service.health import Health, Liveness
+from metaserver.service.health import Health
+from metaserver.service.passes import PASS_SECONDS, for_each, wait_for
 from metaserver.service.replicator import Replicator
 
 _log = logging.getLogger(__name__)
 
-_PASS_SECONDS = 0.5
 _FENCES_AT_ONCE = 32
 _DELETIONS_AT_ONCE = 8
 
@@ -59,19 +57,23 @@ class Duties:
                 if self._needs_peers(chunkserver.store_id, version)
             ]
             await asyncio.gather(*(self._set_peers(chunkserver) for chunkserver in stale))
-            await asyncio.sleep(_PASS_SECONDS)
+            await asyncio.sleep(PASS_SECONDS)
 
     def _needs_peers(self, store_id: bytes, version: int) -> bool:
         heartbeat = self._health.heartbeat(store_id)
         return (
             heartbeat is not None
             and heartbeat.topology_version != version
-            and self._health.liveness(store_id) is Liveness.UP
+            and self._health.state_of(store_id) is StoreState.UP
         )
 
     async def _set_peers(self, chunkserver: Chunkserver) -> bool:
         state = self._replicator.state
-        peers = [(c.store_id, c.data_address) for c in state.chunkservers.values()]
+        peers = [
+            (c.store_id, c.data_address)
+            for c in state.chunkservers.values()
+            if c.life is not ChunkserverLife.REMOVED
+        ]
         version = state.counters.topology_version
         try:
             await self._gateway.set_peers(
@@ -96,9 +98,9 @@ class Duties:
                     )
                 )
                 if all(formed):
-                    await _wait(changed)
+                    await wait_for(changed)
                 else:
-                    await asyncio.sleep(_PASS_SECONDS)
+                    await asyncio.sleep(PASS_SECONDS)
 
     async def _form(self, pool: Pool, store_id: bytes) -> bool:
         state = self._replicator.state
@@ -131,8 +133,11 @@ class Duties:
 
     async def raise_fences(self) -> None:
         """R12: finishes every attach and detach, also those that an earlier leader began."""
-        await self._for_each(
-            lambda: self._replicator.state.unfenced_volumes(), self._fence, _FENCES_AT_ONCE
+        await for_each(
+            self._replicator.watches,
+            lambda: self._replicator.state.unfenced_volumes(),
+            self._fence,
+            _FENCES_AT_ONCE,
         )
 
     async def _fence(self, volume_id: int) -> bool:
@@ -165,7 +170,8 @@ class Duties:
     async def finish_deletions(self) -> None:
         """Deleted volumes get their fence at infinity and give their space back."""
         limit = 4 * _DELETIONS_AT_ONCE
-        await self._for_each(
+        await for_each(
+            self._replicator.watches,
             lambda: [d.volume_id for d in self._replicator.state.some_deletions(limit)],
             self._delete,
             _DELETIONS_AT_ONCE,
@@ -190,53 +196,5 @@ class Duties:
             await self._replicator.submit(ConfirmDeleted(volume_id))
         return True
 
-    # --- Passes ---------------------------------------------------------------------------------
-
     def _state(self) -> MetaState:
         return self._replicator.state
-
-    async def _for_each(
-        self, wanted: Callable[[], list[int]], work: Callable[[int], Awaitable[bool]], at_once: int
-    ) -> None:
-        """Runs `work` for whatever is wanted, a bounded number at once, until cancelled.
-
-        `work` returns whether it got anywhere; if not, it is tried again with the next pass.
-        """
-        running: dict[int, asyncio.Task[bool]] = {}
-        try:
-            with self._replicator.watches.everything() as changed:
-
-                def ended(key: int, task: asyncio.Task[bool]) -> None:
-                    running.pop(key, None)
-                    if not task.cancelled() and task.result():
-                        changed.set()
-
-                while True:
-                    changed.clear()
-                    for key in wanted():
-                        if len(running) >= at_once:
-                            break
-                        if key not in running:
-                            task = asyncio.create_task(self._guarded(work, key))
-                            running[key] = task
-                            task.add_done_callback(partial(ended, key))
-                    await _wait(changed)
-        finally:
-            for task in list(running.values()):
-                task.cancel()
-
-    async def _guarded(self, work: Callable[[int], Awaitable[bool]], key: int) -> bool:
-        try:
-            return await work(key)
-        except CurveError as error:
-            _log.info("to be done again", extra={"volume": key, "error": str(error)})
-        except Exception:
-            _log.exception("a task of the leader failed", extra={"volume": key})
-        return False
-
-
-async def _wait(changed: asyncio.Event) -> None:
-    """Until something changes, or for a pass."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_PASS_SECONDS):
-            await changed.wait()

@@ -1,26 +1,23 @@
 """What chunkservers said of themselves lately. Soft: only the leader hears it, and it is not
 replicated.
 
-Owns: last heartbeats, who leads which copyset, and when a chunkserver counts as down.
+Owns: last heartbeats, who leads which copyset, and when a chunkserver counts as down or gone.
 Thread: the asyncio loop.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from curve_py.proto import common_pb2 as pb
+from metaserver.domain.health_view import StoreState
 
 DOWN_AFTER_SECONDS = 5.0
-
-
-class Liveness(Enum):
-    UNKNOWN = "unknown"  # this leader is new and has not heard from it
-    UP = "up"
-    DOWN = "down"
+GONE_AFTER_SECONDS = 600.0
+# How long the target of a move may be silent before another is looked for.
+TARGET_PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +33,63 @@ class Heartbeat:
     hostname: str
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Everything heard so far, as of one moment; any thread may look at it.
+
+    Invariant: heartbeats and their messages are never changed after they were recorded.
+    """
+
+    now: float
+    since: float  # when this node began to listen
+    gone_after_seconds: float
+    heartbeats: Mapping[bytes, Heartbeat]
+    leaders: Mapping[int, tuple[int, bytes]]  # copyset -> (term, store)
+
+    def silent_seconds(self, store_id: bytes) -> float:
+        heartbeat = self.heartbeats.get(store_id)
+        return self.now - (heartbeat.received_at if heartbeat else self.since)
+
+    def state_of(self, store_id: bytes) -> StoreState:
+        heartbeat = self.heartbeats.get(store_id)
+        silent = self.silent_seconds(store_id)
+        if silent > max(self.gone_after_seconds, DOWN_AFTER_SECONDS):
+            return StoreState.GONE
+        if heartbeat is not None and heartbeat.report.failure:
+            return StoreState.FAILED
+        if silent > DOWN_AFTER_SECONDS:
+            return StoreState.DOWN
+        return StoreState.UP if heartbeat else StoreState.UNKNOWN
+
+    def leader_of(self, copyset_id: int) -> tuple[int, bytes] | None:
+        """(term, store) as reported, of a store that is up."""
+        known = self.leaders.get(copyset_id)
+        if known is None or self.state_of(known[1]) is not StoreState.UP:
+            return None
+        return known
+
+    def report_of(self, store_id: bytes, copyset_id: int) -> pb.ReplicaReport | None:
+        heartbeat = self.heartbeats.get(store_id)
+        return heartbeat.replicas.get(copyset_id) if heartbeat else None
+
+
 class Health:
     """Emptied whenever this node begins to lead."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float] = time.monotonic,
+        gone_after_seconds: float = GONE_AFTER_SECONDS,
+    ) -> None:
         self._now = now
+        self._gone_after_seconds = gone_after_seconds
         self._heartbeats: dict[bytes, Heartbeat] = {}
-        self._leaders: dict[int, tuple[int, bytes]] = {}  # copyset -> (term, store)
+        self._leaders: dict[int, tuple[int, bytes]] = {}
         self._since = now()
 
     def reset(self) -> None:
-        self._heartbeats.clear()
-        self._leaders.clear()
+        self._heartbeats = {}
+        self._leaders = {}
         self._since = self._now()
 
     def record(
@@ -80,16 +122,18 @@ class Health:
         heartbeat = self._heartbeats.get(store_id)
         return int((self._now() - heartbeat.received_at) * 1000) if heartbeat else 0
 
-    def liveness(self, store_id: bytes) -> Liveness:
-        heartbeat = self._heartbeats.get(store_id)
-        since = heartbeat.received_at if heartbeat else self._since
-        if self._now() - since > DOWN_AFTER_SECONDS:
-            return Liveness.DOWN
-        return Liveness.UP if heartbeat else Liveness.UNKNOWN
+    def state_of(self, store_id: bytes) -> StoreState:
+        return self._live().state_of(store_id)
 
     def leader_of(self, copyset_id: int) -> tuple[int, bytes] | None:
-        """(term, store) as reported, of a store that is not known to be down."""
-        known = self._leaders.get(copyset_id)
-        if known is None or self.liveness(known[1]) is Liveness.DOWN:
-            return None
-        return known
+        return self._live().leader_of(copyset_id)
+
+    def heard(self) -> Heard:
+        """A view that does not change any more. Costs two shallow copies."""
+        live = self._live()
+        return replace(live, heartbeats=dict(live.heartbeats), leaders=dict(live.leaders))
+
+    def _live(self) -> Heard:
+        return Heard(
+            self._now(), self._since, self._gone_after_seconds, self._heartbeats, self._leaders
+        )

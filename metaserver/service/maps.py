@@ -11,7 +11,8 @@ def build_map(state: MetaState, volume: Volume, attachment: Attachment) -> Volum
     """What the holder of `attachment` needs to reach every byte."""
     pool = state.pools[volume.pool_id]
     copysets = list(state.copysets_of(pool))
-    store_ids = sorted({store for copyset in copysets for store in copyset.replicas})
+    members = [state.members_of(copyset) for copyset in copysets]
+    store_ids = sorted({store for stores in members for store in stores})
     position = {store: index for index, store in enumerate(store_ids)}
     return VolumeMap(
         map_version=state.map_version(volume),
@@ -28,9 +29,9 @@ def build_map(state: MetaState, volume: Volume, attachment: Attachment) -> Volum
         ),
         copysets=tuple(
             MapCopyset(
-                tuple(position[store] for store in copyset.replicas),
-                copyset.replicas.index(copyset.preferred_leader),
+                tuple(position[store] for store in stores),
+                stores.index(copyset.preferred_leader),
             )
-            for copyset in copysets
+            for copyset, stores in zip(copysets, members, strict=True)
         ),
     )

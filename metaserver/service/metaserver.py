@@ -37,6 +37,7 @@ from metaserver.domain.entities import (
     Attached,
     Attachment,
     Chunkserver,
+    ChunkserverLife,
     Cluster,
     FailureDomain,
     Pool,
@@ -45,9 +46,10 @@ from metaserver.domain.entities import (
     Result,
     Volume,
 )
+from metaserver.domain.health_view import StoreState
 from metaserver.domain.placement import ImpossiblePlacementError, place
 from metaserver.domain.ports import ChunkserverGateway, UnreachableError
-from metaserver.service.health import Health, Liveness
+from metaserver.service.health import Health
 from metaserver.service.maps import build_map
 from metaserver.service.replicator import Replicator
 
@@ -133,8 +135,11 @@ class Metaserver:
                 raise InvalidError(f"A chunkserver's {what} is a name of 1 to 128 characters.")
         self.replicator.require_leader()
         known = self.replicator.state.chunkservers.get(chunkserver.store_id)
-        if known is not None and known == replace(
-            chunkserver, registered_at_ms=known.registered_at_ms
+        if (
+            known is not None
+            and known.life is not ChunkserverLife.REMOVED
+            and known
+            == replace(chunkserver, registered_at_ms=known.registered_at_ms, life=known.life)
         ):
             return known
         result = await self.change(
@@ -165,13 +170,15 @@ class Metaserver:
             raise InvalidError(
                 f"A pool has 1, 2, 4, ... {COPYSETS_MAX} copysets, not {copyset_count}."
             )
-        if not 1 <= replica_count <= REPLICAS_MAX:
-            raise InvalidError(f"The number of replicas is 1 to {REPLICAS_MAX}.")
+        # One place is kept for a replica on its way: the old one leaves after the new one votes.
+        if not 1 <= replica_count < REPLICAS_MAX:
+            raise InvalidError(f"The number of replicas is 1 to {REPLICAS_MAX - 1}.")
         state = await self.replicator.read_barrier()
         up = [
             chunkserver
             for chunkserver in state.chunkservers.values()
-            if self.health.liveness(chunkserver.store_id) is Liveness.UP
+            if self.health.state_of(chunkserver.store_id) is StoreState.UP
+            and chunkserver.life is ChunkserverLife.IN_SERVICE
         ]
         if request_id not in state.remembered and state.pool_of_name(name) is None:
             try:
@@ -301,7 +308,7 @@ class Metaserver:
         state = self.replicator.state
         pool = state.pools[volume.pool_id]
         stores = sorted(
-            {store for copyset in state.copysets_of(pool) for store in copyset.replicas}
+            {store for copyset in state.copysets_of(pool) for store in state.members_of(copyset)}
         )
 
         async def ask(store_id: bytes) -> int | None:

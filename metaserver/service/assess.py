@@ -1,0 +1,127 @@
+"""From heartbeats to what the scheduler sees, and what is left over on stores.
+
+Pure; looks at what does not change any more, so it may run off the loop (thousands of replicas take
+tens of ms).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from curve_py.proto import common_pb2 as pb
+from metaserver.domain.entities import ChunkserverLife, Copyset, MoveStep
+from metaserver.domain.health_view import CopysetView, HealthView, StoreState, StoreView
+from metaserver.domain.scheduler import Tables
+from metaserver.service.health import TARGET_PATIENCE_SECONDS, Heard
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A replica on a store that is no member of its copyset."""
+
+    store_id: bytes
+    copyset_id: int
+    config_index: int  # of a committed configuration without it
+
+
+def assess(tables: Tables, heard: Heard) -> HealthView:
+    stores = {
+        store_id: _store_view(heard, store_id)
+        for store_id, chunkserver in tables.chunkservers.items()
+        if chunkserver.life is not ChunkserverLife.REMOVED
+    }
+    up = frozenset(s for s, view in stores.items() if view.state is StoreState.UP)
+    copysets = {
+        copyset.copyset_id: _copyset_view(heard, copyset, up)
+        for copyset in tables.copysets.values()
+    }
+    filled = {
+        move.copyset_id: _bytes_there(heard, move.target, move.copyset_id)
+        for move in tables.moves.values()
+        if move.step is not MoveStep.CANCEL
+    }
+    return HealthView(stores, copysets, filled)
+
+
+def _store_view(heard: Heard, store_id: bytes) -> StoreView:
+    state = heard.state_of(store_id)
+    heartbeat = heard.heartbeats.get(store_id)
+    patience = min(heard.gone_after_seconds, TARGET_PATIENCE_SECONDS)
+    stalled = state is StoreState.DOWN and heard.silent_seconds(store_id) > patience
+    why = ""
+    if state is StoreState.GONE:
+        why = f"is gone (silent for more than {heard.gone_after_seconds:g} s)"
+    elif state is StoreState.FAILED and heartbeat is not None:
+        why = f"has failed ({heartbeat.report.failure.rstrip('.')})"
+    elif state is not StoreState.UP:
+        why = "is silent"
+    if heartbeat is None:
+        return StoreView(state, why, stalled)
+    usage = heartbeat.report.usage
+    return StoreView(
+        state,
+        why,
+        stalled,
+        usage.capacity_bytes,
+        usage.used_bytes + usage.reserved_bytes,
+        frozenset(heartbeat.replicas),
+    )
+
+
+def _copyset_view(heard: Heard, copyset: Copyset, up: frozenset[bytes]) -> CopysetView:
+    healthy = []
+    size = 0
+    for store_id in copyset.replicas:
+        report = heard.report_of(store_id, copyset.copyset_id) if store_id in up else None
+        if report is None:
+            continue
+        size = max(size, report.used_bytes)
+        if report.role != pb.REPLICA_ROLE_SYNCING and not report.damaged:
+            healthy.append(store_id)
+    known = heard.leaders.get(copyset.copyset_id)
+    leader = known[1] if known is not None and known[1] in up else None
+    return CopysetView(leader, frozenset(healthy), size)
+
+
+def _bytes_there(heard: Heard, store_id: bytes, copyset_id: int) -> int:
+    report = heard.report_of(store_id, copyset_id)
+    if report is None:
+        return 0
+    if report.role == pb.REPLICA_ROLE_SYNCING:
+        return report.sync_bytes_done
+    return report.used_bytes
+
+
+def find_leftovers(tables: Tables, heard: Heard) -> list[Leftover]:
+    """Replicas that no table and no move knows, of which a leader has committed that they are out.
+
+    A replica that is a member in a later configuration refuses to go: an old report does no harm.
+    """
+    found = []
+    for store_id, heartbeat in heard.heartbeats.items():
+        chunkserver = tables.chunkservers.get(store_id)
+        if chunkserver is None or heard.state_of(store_id) is not StoreState.UP:
+            continue
+        for copyset_id in heartbeat.replicas:
+            copyset = tables.copysets.get(copyset_id)
+            move = tables.moves.get(copyset_id)
+            if copyset is None or store_id in copyset.replicas:
+                continue
+            if move is not None and store_id == move.target:
+                continue
+            index = _committed_without(heard, copyset_id, store_id)
+            if index:
+                found.append(Leftover(store_id, copyset_id, index))
+    return found
+
+
+def _committed_without(heard: Heard, copyset_id: int, store_id: bytes) -> int:
+    """Index of the leader's configuration, if it is committed and does not have the store; or 0."""
+    leader = heard.leader_of(copyset_id)
+    report = heard.report_of(leader[1], copyset_id) if leader else None
+    if leader is None or report is None or report.role != pb.REPLICA_ROLE_LEADER:
+        return 0
+    members = {leader[1], *(peer.store_id for peer in report.peers)}
+    if not report.config_committed or store_id in members:
+        return 0
+    return report.config_index
