@@ -12,11 +12,12 @@ import sys
 import typer
 
 from curve_py.cli.bench import failover
-from curve_py.cli.chunkserver import list_chunkservers
+from curve_py.cli.chunkserver import drain, list_chunkservers, remove, undrain
 from curve_py.cli.cluster import down, status, up
 from curve_py.cli.copyset import list_copysets, show_copyset
 from curve_py.cli.internal import exporter, map_feed
 from curve_py.cli.output import PROGRAM, Output
+from curve_py.cli.task import list_tasks
 from curve_py.cli.volume import create, delete, export, list_volumes, resize, show, unexport
 from curve_py.errors import CurveError
 
@@ -43,7 +44,14 @@ app.add_typer(volume, name="volume")
 
 chunkserver = typer.Typer(help="Chunkservers of the cluster.", no_args_is_help=True)
 chunkserver.command("list")(list_chunkservers.run)
+chunkserver.command("drain")(drain.run)
+chunkserver.command("undrain")(undrain.run)
+chunkserver.command("remove")(remove.run)
 app.add_typer(chunkserver, name="chunkserver")
+
+task = typer.Typer(help="What the cluster does by itself, and why.", no_args_is_help=True)
+task.command("list")(list_tasks.run)
+app.add_typer(task, name="task")
 
 copyset = typer.Typer(help="Copysets: leader, replicas, lag.", no_args_is_help=True)
 copyset.command("list")(list_copysets.run)

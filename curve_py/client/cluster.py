@@ -26,11 +26,13 @@ from curve_py.client.records import (
     ChunkserverInfo,
     ClusterStatus,
     CopysetInfo,
+    TaskList,
     VolumeInfo,
     VolumeUsage,
     chunkserver_info,
     cluster_status,
     copyset_info,
+    task_list,
     volume_info,
     volume_usage,
 )
@@ -40,6 +42,7 @@ from curve_py.proto import meta_pb2 as pb
 from curve_py.service.meta_client import MetaClient
 from curve_py.service.secret import load_secret
 from curve_py.sizes import parse_size
+from curve_py.types import uuid_bytes
 
 
 def resolve(
@@ -99,6 +102,25 @@ class Cluster:
     def chunkservers(self) -> list[ChunkserverInfo]:
         answer = self._client.call("ListChunkservers", pb.ListChunkserversRequest())
         return [chunkserver_info(message) for message in answer.chunkservers]
+
+    def drain_chunkserver(self, store_id: str) -> ChunkserverInfo:
+        """Begins to empty it; `tasks` says how far that is. Blocks. Raises CurveError."""
+        request = pb.DrainChunkserverRequest(store_id=uuid_bytes(store_id))
+        return chunkserver_info(self._client.call("DrainChunkserver", request))
+
+    def undrain_chunkserver(self, store_id: str) -> ChunkserverInfo:
+        """Takes it back into service. Blocks. Raises CurveError."""
+        request = pb.DrainChunkserverRequest(store_id=uuid_bytes(store_id), undrain=True)
+        return chunkserver_info(self._client.call("DrainChunkserver", request))
+
+    def remove_chunkserver(self, store_id: str) -> ChunkserverInfo:
+        """Takes an empty one out of the cluster for good. Blocks. Raises CurveError."""
+        request = pb.RemoveChunkserverRequest(store_id=uuid_bytes(store_id))
+        return chunkserver_info(self._client.call("RemoveChunkserver", request))
+
+    def tasks(self) -> TaskList:
+        """Replicas on their way, and what the scheduler decided. Blocks. Raises CurveError."""
+        return task_list(self._client.call("ListTasks", pb.ListTasksRequest()))
 
     def copysets(self, copyset_id: int = 0) -> list[CopysetInfo]:
         """All copysets, or one. Blocks. Raises CurveError."""

@@ -47,6 +47,9 @@ class Description:
     formed: bool = False
     metaservers: list[LocalMetaserver] = field(default_factory=list)
     chunkservers: list[LocalChunkserver] = field(default_factory=list)
+    # Names of chunkservers that were removed: their directories may be there, so they are not used
+    # again.
+    removed: list[str] = field(default_factory=list)
     version: int = DESCRIPTION_VERSION
 
 

@@ -27,7 +27,16 @@ MODE_TO_PROTO = {
     AttachMode.READ_ONLY: pb.ATTACH_MODE_READ_ONLY,
 }
 _MODE_FROM_PROTO = {number: mode for mode, number in MODE_TO_PROTO.items()}
-_CHUNKSERVER_STATES = {pb.CHUNKSERVER_STATE_UP: "up", pb.CHUNKSERVER_STATE_DOWN: "down"}
+_CHUNKSERVER_STATES = {
+    pb.CHUNKSERVER_STATE_UP: "up",
+    pb.CHUNKSERVER_STATE_DOWN: "down",
+    pb.CHUNKSERVER_STATE_GONE: "gone",
+    pb.CHUNKSERVER_STATE_FAILED: "failed",
+}
+_CHUNKSERVER_LIVES = {
+    pb.CHUNKSERVER_LIFE_DRAINING: "draining",
+    pb.CHUNKSERVER_LIFE_REMOVED: "removed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,7 @@ class VolumeUsage:
 @dataclass(frozen=True, slots=True)
 class ChunkserverInfo:
     store_id: str
-    state: str  # up, down, unknown
+    state: str  # up, down, gone, failed, unknown
     data_address: str
     admin_address: str
     http_address: str
@@ -78,11 +87,25 @@ class ChunkserverInfo:
     pid: int
     capacity_bytes: int
     used_bytes: int
+    reserved_bytes: int  # set aside for writes that are acknowledged and not yet in their place
     wal_capacity_bytes: int
     wal_used_bytes: int
     replica_count: int
     leader_count: int
     heartbeat_age_ms: int
+    life: str  # in_service, draining, removed
+    assigned_count: int  # replicas that are to be there, those on their way included
+    failure: str  # why its store has failed, or ""
+
+    @property
+    def condition(self) -> str:
+        """State and life in one word or two, for people."""
+        if self.life == "removed":
+            return "removed"
+        if self.life == "in_service":
+            return self.state
+        life = "draining" if self.assigned_count else "drained"
+        return life if self.state == "up" else f"{self.state}, {life}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +138,57 @@ class CopysetInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class RecoveryInfo:
+    """Of all replicas that move."""
+
+    running: int
+    queued: int  # kept waiting by the limits
+    left_bytes: int
+    bytes_per_second: int  # measured over the last half minute
+    seconds_left: int | None  # None: not known
+    notes: tuple[str, ...]  # what should be done and cannot be
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """A replica that goes, or has gone, from one chunkserver to another."""
+
+    task_id: int
+    copyset: str  # pool.index
+    source_store_id: str
+    source_address: str
+    target_store_id: str
+    target_address: str
+    reason: str  # replace, drain, space, domain, balance
+    why: str
+    step: str  # join, fill, remove, cancel; of an ended one: done, cancelled
+    size_bytes: int
+    done_bytes: int
+    started_at_ms: int
+    ended_at_ms: int  # 0: it runs
+    cancelled: str  # why it was given up
+    seconds_left: int | None
+    waits_for: str  # what its step is held up by, or ""
+
+
+@dataclass(frozen=True, slots=True)
+class PassInfo:
+    """What a pass of the scheduler decided."""
+
+    at_ms: int
+    decisions: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskList:
+    running: tuple[TaskInfo, ...]
+    ended: tuple[TaskInfo, ...]  # the last ones, oldest first
+    passes: tuple[PassInfo, ...]  # oldest first
+    progress: RecoveryInfo
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterStatus:
     cluster_id: str
     name: str
@@ -130,6 +204,8 @@ class ClusterStatus:
     copysets_total: int
     copysets_with_leader: int
     copysets_degraded: int
+    copysets_at_risk: int
+    recovery: RecoveryInfo
 
 
 def volume_info(message: pb.Volume) -> VolumeInfo:
@@ -177,11 +253,15 @@ def chunkserver_info(message: pb.Chunkserver) -> ChunkserverInfo:
         pid=message.pid,
         capacity_bytes=usage.capacity_bytes or message.capacity_bytes,
         used_bytes=usage.used_bytes,
+        reserved_bytes=usage.reserved_bytes,
         wal_capacity_bytes=usage.wal_capacity_bytes,
         wal_used_bytes=usage.wal_used_bytes,
         replica_count=message.replica_count,
         leader_count=message.leader_count,
         heartbeat_age_ms=message.heartbeat_age_ms,
+        life=_CHUNKSERVER_LIVES.get(message.life, "in_service"),
+        assigned_count=message.assigned_count,
+        failure=message.failure,
     )
 
 
@@ -235,4 +315,54 @@ def cluster_status(message: pb.ClusterStatus) -> ClusterStatus:
         copysets_total=message.copysets_total,
         copysets_with_leader=message.copysets_with_leader,
         copysets_degraded=message.copysets_degraded,
+        copysets_at_risk=message.copysets_at_risk,
+        recovery=recovery_info(message.recovery),
+    )
+
+
+def recovery_info(message: pb.RecoveryProgress) -> RecoveryInfo:
+    return RecoveryInfo(
+        running=message.running,
+        queued=message.queued,
+        left_bytes=message.left_bytes,
+        bytes_per_second=message.bytes_per_second,
+        seconds_left=message.seconds_left if message.HasField("seconds_left") else None,
+        notes=tuple(message.notes),
+    )
+
+
+def task_list(message: pb.ListTasksResponse) -> TaskList:
+    return TaskList(
+        running=tuple(_task_info(task) for task in message.running),
+        ended=tuple(_task_info(task) for task in message.ended),
+        passes=tuple(
+            PassInfo(each.at_ms, tuple(each.decisions), tuple(each.notes))
+            for each in message.passes
+        ),
+        progress=recovery_info(message.progress),
+    )
+
+
+def _task_info(message: pb.Task) -> TaskInfo:
+    if message.ended_at_ms:
+        step = "cancelled" if message.cancelled else "done"
+    else:
+        step = pb.MoveStep.Name(message.step).removeprefix("MOVE_STEP_").lower()
+    return TaskInfo(
+        task_id=message.id,
+        copyset=copyset_text(message.copyset_id),
+        source_store_id=uuid_text(message.source),
+        source_address=message.source_address,
+        target_store_id=uuid_text(message.target),
+        target_address=message.target_address,
+        reason=pb.MoveReason.Name(message.reason).removeprefix("MOVE_REASON_").lower(),
+        why=message.why,
+        step=step,
+        size_bytes=message.size_bytes,
+        done_bytes=message.done_bytes,
+        started_at_ms=message.started_at_ms,
+        ended_at_ms=message.ended_at_ms,
+        cancelled=message.cancelled,
+        seconds_left=message.seconds_left if message.HasField("seconds_left") else None,
+        waits_for=message.waits_for,
     )

@@ -20,7 +20,7 @@ def run(dir: DirOption = None, json: JsonOption = False) -> None:  # noqa: A002
         [
             (
                 c.store_id,
-                c.state,
+                c.condition,
                 c.data_address,
                 c.zone,
                 c.server,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from curve_py.cli.local.processes import Processes
 from curve_py.cli.options import DirOption, JsonOption
 from curve_py.cli.output import Output
+from curve_py.cli.task.words import progress_sentence
 from curve_py.client import Cluster
 from curve_py.client.directory import ClusterDirectory
-from curve_py.client.records import ClusterStatus
+from curve_py.client.records import ChunkserverInfo, ClusterStatus
 from curve_py.sizes import format_size
 
 
@@ -34,6 +36,8 @@ def run(dir: DirOption = None, json: JsonOption = False) -> None:  # noqa: A002
             "copysets_total": status.copysets_total,
             "copysets_with_leader": status.copysets_with_leader,
             "copysets_degraded": status.copysets_degraded,
+            "copysets_at_risk": status.copysets_at_risk,
+            "recovery": asdict(status.recovery),
         },
         ("service", "role", "state", "#pid", "address", "metrics"),
         [
@@ -45,7 +49,9 @@ def run(dir: DirOption = None, json: JsonOption = False) -> None:  # noqa: A002
         output.result(
             {},
             f"copysets   {status.copysets_total}, {status.copysets_with_leader} with a leader, "
-            f"{status.copysets_degraded} degraded",
+            f"{status.copysets_degraded} degraded, {status.copysets_at_risk} at risk",
+            f"recovery   {progress_sentence(status.recovery)}",
+            *(f"           {note}" for note in status.recovery.notes),
             f"space      {format_size(status.used_bytes)} used of "
             f"{format_size(status.capacity_bytes)}, replicas counted",
             f"volumes    {status.volume_count} of {format_size(status.volume_bytes)} in sum, "
@@ -56,7 +62,7 @@ def run(dir: DirOption = None, json: JsonOption = False) -> None:  # noqa: A002
 def _services(directory: ClusterDirectory, status: ClusterStatus) -> list[dict[str, Any]]:
     description = directory.load()
     processes = Processes(directory)
-    up = {chunkserver.data_address: chunkserver for chunkserver in status.chunkservers}
+    up = {c.data_address: c for c in status.chunkservers if c.life != "removed"}
     rows = []
     for meta in description.metaservers:
         pid = processes.pid(meta.name)
@@ -78,10 +84,16 @@ def _services(directory: ClusterDirectory, status: ClusterStatus) -> list[dict[s
             {
                 "name": local.name,
                 "role": "chunkserver",
-                "state": (seen.state if seen else "unknown") if pid else "down",
+                "state": _state(seen, pid),
                 "pid": pid,
                 "address": local.data_address,
                 "http_address": local.http_address,
             }
         )
     return rows
+
+
+def _state(seen: ChunkserverInfo | None, pid: int | None) -> str:
+    """What the metaserver says, or "down" where the process is known not to run."""
+    condition = seen.condition if seen else "unknown"
+    return condition if pid or condition.startswith("gone") else "down"

@@ -43,6 +43,7 @@ DEFAULT_POOL = "default"
 COPYSETS = 64
 REPLICAS = 3
 METASERVER_WAL_BYTES = 64 * 1024**2
+GONE_AFTER_SECONDS = 10  # one machine: what does not come back soon does not come back by itself
 STORE_BYTES_MIN = 64 * 1024**2
 STEP_SECONDS = 120.0
 _POLL_SECONDS = 0.1
@@ -130,7 +131,8 @@ class LocalCluster:
         self._check_space(count, store_bytes)
         free = iter(free_addresses(3 * count))
         for _ in range(count):
-            name = f"chunkserver-{len(description.chunkservers) + 1}"
+            ever = len(description.chunkservers) + len(description.removed)
+            name = f"chunkserver-{ever + 1}"
             description.chunkservers.append(
                 LocalChunkserver(name, next(free), next(free), next(free), store_bytes)
             )
@@ -166,6 +168,7 @@ class LocalCluster:
                 f"grpc_listen = {_quoted(metaserver.grpc_address)}\n"
                 f"peer_listen = {_quoted(metaserver.peer_address)}\n"
                 f"http_listen = {_quoted(metaserver.http_address)}\n"
+                f"gone_after_seconds = {GONE_AFTER_SECONDS}\n"
                 f"wal_bytes = {METASERVER_WAL_BYTES}\n{members}",
             )
         addresses = ", ".join(_quoted(m.grpc_address) for m in description.metaservers)
@@ -337,6 +340,21 @@ class LocalCluster:
                 raise UnavailableError(
                     f"{name} has ended: {words}", f"See {self.directory.log_file(name)}."
                 )
+
+    def forget(self, data_address: str) -> str:
+        """A chunkserver was removed from the cluster: stops its process and does not start it
+        again. Returns its name, "" when it is none of this directory.
+        """
+        with self.locked():
+            description = self.directory.load()
+            for chunkserver in description.chunkservers:
+                if chunkserver.data_address == data_address:
+                    description.chunkservers.remove(chunkserver)
+                    description.removed.append(chunkserver.name)
+                    self.directory.save(description)
+                    self.processes.stop([chunkserver.name])
+                    return chunkserver.name
+        return ""
 
     # --- Stopping -------------------------------------------------------------------------------
 

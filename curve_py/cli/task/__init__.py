@@ -1,0 +1,1 @@
+"""Verbs of `curve task`: one file each."""
