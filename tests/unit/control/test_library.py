@@ -194,10 +194,10 @@ def test_flags_win_over_environment_over_file(
 ) -> None:
     settings = load("--config", str(config))
     assert settings.data_bytes == 20 << 30
-    assert settings.wal_bytes_wanted == 2 << 30
+    assert settings.sizes(0) == (20 << 30, 2 << 30)
     # In whole MiB, so that the log ends on a sector.
     odd = settings.model_copy(update={"data_bytes": 4 * 1024**3, "wal_bytes": 0})
-    assert odd.wal_bytes_wanted == 409 << 20
+    assert odd.sizes(0) == (4 << 30, 409 << 20)
     assert settings.options == {"beat_ms": 20}
     assert settings.metaservers == ["127.0.0.1:7101", "127.0.0.1:7102"]
     monkeypatch.setenv("CURVE_ZONE", "from-environment")
