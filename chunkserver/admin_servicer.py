@@ -159,6 +159,41 @@ class AdminServicer(ChunkserverAdminServicer):
             store_id=native.store_id, allocated_bytes=native.mapped_bytes(request.volume_id)
         )
 
+    async def Scrub(self, request: pb.ScrubRequest, _: Any) -> pb.ScrubStatus:
+        self._check(request.header, request.store_id)
+        native = self._store.native
+        if request.start:
+            native.scrub(request.bytes_per_second)
+        status = native.status()
+        answer = pb.ScrubStatus(store_id=native.store_id, **status.get("scrub", {}))
+        for name in ("damaged_sectors", "repaired_sectors", "repairs_failed"):
+            setattr(answer, name, int(status.get("counters", {}).get(name, 0)))
+        return answer
+
+    async def CheckVolume(self, request: pb.CheckVolumeRequest, _: Any) -> pb.CheckVolumeResponse:
+        self._check(request.header, request.store_id)
+        copysets = request.copysets
+        if request.volume_id == 0 or copysets == 0 or copysets & (copysets - 1):
+            raise InvalidError("The volume is not named, or the copysets are no power of two.")
+        report = (
+            await self._store.check(
+                request.volume_id,
+                request.placement_id,
+                request.chunks,
+                copysets,
+                request.copyset_id,
+            )
+        ).report
+        leader = report["leader"]
+        return pb.CheckVolumeResponse(
+            led_here=report["code"] not in ("not_leader", "no_copyset"),
+            leader_store_id=leader if any(leader) else b"",
+            chunks=report["chunks"],
+            replicas=report["replicas"],
+            differences=[pb.ReplicaDifference(**each) for each in report["differences"]],
+            error="" if report["code"] == "ok" else report["code"],
+        )
+
     def _check(self, header: common_pb2.RequestHeader, store_id: bytes) -> None:
         """R1: an order is for one store, not for whoever listens at its address."""
         if header.protocol_version > PROTOCOL_VERSION:

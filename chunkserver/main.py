@@ -85,7 +85,7 @@ async def serve(
     """Runs one chunkserver until `stop` is set. Raises CurveError."""
     store = Store(native)
     registry = make_registry(native)
-    http = HttpPort(registry, lambda: Health(True, "serving"))
+    http = HttpPort(registry, lambda: Health(not store.failure, store.failure or "serving"))
     server = make_server(secret, registry)
     client = AsyncMetaClient(settings.metaservers, secret)
     beating: asyncio.Task[None] | None = None

@@ -67,13 +67,28 @@ class TransferDone:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckDone:
+    """Answer to `check`.
+
+    `report`: code, leader, chunks, replicas, differences [{store_id, chunk, missing, blocks,
+    damaged_blocks}].
+    """
+
+    ticket: int
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
-    """The native thread has ended. `error` is a sentence, or None after `stop`."""
+    """With `error`, a sentence: the store is out of service, its thread goes on and says so.
+
+    None: the native thread has ended, after `stop`.
+    """
 
     error: str | None
 
 
-StoreAnswer = CopysetsDone | FormDone | MembersDone | RemoveDone | TransferDone
+StoreAnswer = CopysetsDone | FormDone | MembersDone | RemoveDone | TransferDone | CheckDone
 StoreEvent = StoreAnswer | Stopped
 
 
@@ -137,6 +152,16 @@ class NativeStore(Protocol):
 
     def mapped_bytes(self, volume_id: int) -> int:
         """Space that the volume takes on this store."""
+        ...
+
+    def scrub(self, bytes_per_second: int) -> None:
+        """Begins a pass, or goes on; 0: at the rate that it has."""
+        ...
+
+    def check(
+        self, volume_id: int, placement_id: int, chunks: int, copysets: int, copyset_id: int
+    ) -> int:
+        """Ticket, then CheckDone."""
         ...
 
     def status(self) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import logging
 from typing import Any
 
 from chunkserver.devices import check_block_device, check_empty, device_bytes
 from chunkserver.ports import (
+    CheckDone,
     CopysetsDone,
     FormDone,
     MembersDone,
@@ -26,13 +28,14 @@ from curve_py.errors import (
     BusyError,
     ConfigError,
     CurveTimeoutError,
-    InternalError,
     UnavailableError,
 )
 from curve_py.types import new_uuid
 
 _EVENTS_PER_TURN = 64
 _ORDER_SECONDS = 5.0
+_CHECK_SECONDS = 24 * 3600.0
+_log = logging.getLogger(__name__)
 
 
 def _native() -> Any:
@@ -100,6 +103,7 @@ class Store:
         self._readable = asyncio.Event()
         self._started = False
         self._stopped = False
+        self.failure = ""  # why it is out of service, in one sentence
 
     async def form_copysets(
         self, copysets: list[tuple[int, list[tuple[bytes, str]], bytes]]
@@ -146,11 +150,21 @@ class Store:
         done: TransferDone = await self._ticket(self.native.transfer(copyset, store_id))
         return done
 
-    async def _ticket(self, ticket: int) -> Any:
+    async def check(
+        self, volume_id: int, placement_id: int, chunks: int, copysets: int, copyset_id: int
+    ) -> CheckDone:
+        """Compares the replicas of a copyset's part of a volume. Raises CurveError."""
+        ticket = self.native.check(volume_id, placement_id, chunks, copysets, copyset_id)
+        done: CheckDone = await self._ticket(ticket, _CHECK_SECONDS)
+        return done
+
+    async def _ticket(self, ticket: int, seconds: float = _ORDER_SECONDS) -> Any:
+        if self.failure:
+            raise UnavailableError(f"The chunkserver serves nothing: {self.failure}.")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = future
         try:
-            async with asyncio.timeout(_ORDER_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await future
         except TimeoutError:
             raise CurveTimeoutError("The store did not finish the order in time.") from None
@@ -169,7 +183,10 @@ class Store:
             await asyncio.to_thread(self.native.stop)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """From `start` until `stop` is set. Raises CurveError when the store cannot go on."""
+        """From `start` until `stop` is set.
+
+        A store that takes itself out of service does not end it: the process goes on reporting why.
+        """
         stopping = asyncio.create_task(self._stop_when(stop))
         try:
             self._arm()
@@ -219,15 +236,27 @@ class Store:
                 self._answer(RemoveDone(*fields))
             case "TransferDone":
                 self._answer(TransferDone(*fields))
+            case "CheckDone":
+                self._answer(CheckDone(*fields))
             case "Failed":
                 ticket, reason = fields
                 future = self._waiting.get(ticket)
                 if future is not None and not future.done():
                     future.set_exception(BusyError(f"The store refused the order: {reason}."))
             case "Stopped":
-                self._stopped = True
                 if fields and fields[0]:
-                    raise InternalError(f"The store stopped: {fields[0]}")
+                    self._fail(str(fields[0]))
+                else:
+                    self._stopped = True
+
+    def _fail(self, sentence: str) -> None:
+        self.failure = sentence
+        _log.error("out of service", extra={"reason": sentence})
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(
+                    UnavailableError(f"The chunkserver serves nothing: {sentence}.")
+                )
 
     def _answer(self, done: StoreAnswer) -> None:
         future = self._waiting.get(done.ticket)

@@ -9,7 +9,7 @@ from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
-from curve_py._native.common cimport Error, Outcome, StoreId, code_number, store_id_bytes, store_id_from
+from curve_py._native.common cimport Code, Error, Outcome, StoreId, code_number, store_id_bytes, store_id_from
 
 from curve_py.errors import InvalidError
 from curve_py.native_errors import native_error
@@ -18,11 +18,28 @@ from curve_py.native_errors import native_error
 cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
     cdef cppclass ServerOptions:
         ServerOptions()
+    cdef cppclass CheckDifference "curve::copyset::CheckReport::Difference":
+        StoreId store
+        uint32_t chunk
+        cbool missing
+        uint32_t blocks, damaged_blocks
+    cdef cppclass CheckReport:
+        Code code
+        StoreId leader
+        uint64_t chunks, replicas
+        vector[CheckDifference] differences
+    cdef cppclass CheckRequest:
+        pass
+    cdef cppclass ScrubStatus:
+        cbool running
+        uint64_t bytes_per_second, passes, started_ns, finished_ns, blocks_done, blocks_total
+        uint64_t damaged_blocks, damaged_pages, chunks_compared, chunks_differ
     cdef cppclass StoreEvent:
         uint64_t ticket
         vector[uint64_t] done
         vector[uint64_t] not_leader
         string error
+        CheckReport report
         cbool applied
         StoreId leader
         uint64_t config_index
@@ -62,6 +79,7 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
         uint64_t reads, writes, zeroes, read_bytes, written_bytes, refused, parked
         uint64_t wal_appends, checkpoints, background_blocks, syncs_started, syncs_finished, sync_bytes
         uint64_t corrupt_reads, merges
+        uint64_t damaged_sectors, repaired_sectors, repairs_failed, repairs_answered, repairs_dropped, blocks_restored
     cdef cppclass PeerStatus "curve::replica::PeerStatus":
         StoreId store
         string address
@@ -73,7 +91,8 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
         uint64_t blocks_total, blocks_free, blocks_reserved, blocks_pending_free, pages_total, pages_free
         uint64_t wal_capacity_bytes, wal_used_bytes
         cbool direct_io, wal_torn_tail, wal_damaged
-        uint32_t sessions
+        uint32_t sessions, pages_lost
+        ScrubStatus scrub
         ServerCounters counters
         string failure
         vector[CopysetStatus] copysets
@@ -102,6 +121,8 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
         void checkpoint()
         ServerStatus status(cbool with_copysets)
         uint64_t mapped_blocks(uint64_t volume)
+        void scrub(uint64_t bytes_per_second)
+        uint64_t check(const CheckRequest& request)
 
 
 cdef extern from "curve_py/_native/store_glue.h" namespace "curve::glue" nogil:
@@ -112,6 +133,10 @@ cdef extern from "curve_py/_native/store_glue.h" namespace "curve::glue" nogil:
     cbool store_open(const string& wal, const string& data, const string& listen, const string& secret,
                      const ServerOptions& options, unique_ptr[StoreNode]& into, Error& error)
     Genesis genesis(uint64_t id, const vector[StoreId]& stores, const vector[int]& learners, const StoreId& preferred)
+    CheckRequest check_request(uint64_t volume, uint64_t placement, uint32_t chunks, uint32_t copysets, uint64_t copyset)
+    string code_text(Code code)
+    cbool store_inspect(const string& wal, const string& data, string& into, Error& error)
+    cbool store_dump_wal(const string& wal, const string& data, int descriptor, Error& error)
     int event_type(const StoreEvent& event)
     int role_number(const CopysetStatus& status)
     MemberOrder member_order(uint64_t copyset, int change, const StoreId& store, uint32_t voters_min)
@@ -143,6 +168,43 @@ cdef list _member_ids(const StoreEvent& event, int role):
     cdef vector[StoreId] ids = members_of(event, role)
     cdef size_t i
     return [_from_id(ids[i]) for i in range(ids.size())]
+
+
+cdef dict _report(const CheckReport& report):
+    cdef size_t i
+    return {
+        "code": code_text(report.code).decode(), "leader": _from_id(report.leader),
+        "chunks": report.chunks, "replicas": report.replicas,
+        "differences": [
+            {"store_id": _from_id(report.differences[i].store), "chunk": report.differences[i].chunk,
+             "missing": bool(report.differences[i].missing), "blocks": report.differences[i].blocks,
+             "damaged_blocks": report.differences[i].damaged_blocks}
+            for i in range(report.differences.size())
+        ],
+    }
+
+
+def inspect_store(str wal_path, str data_path):
+    """What a stopped store holds, as plain data. Blocks. Raises CurveError."""
+    cdef string wal = wal_path.encode(), data = data_path.encode(), text
+    cdef Error error
+    cdef cbool done
+    with nogil:
+        done = store_inspect(wal, data, text, error)
+    if not done:
+        raise native_error(code_number(error.code), error.message.decode())
+    return json.loads(text.decode())
+
+
+def dump_wal(str wal_path, str data_path, int descriptor):
+    """The records of a stopped store's log, one JSON object per line. Blocks. Raises CurveError."""
+    cdef string wal = wal_path.encode(), data = data_path.encode()
+    cdef Error error
+    cdef cbool done
+    with nogil:
+        done = store_dump_wal(wal, data, descriptor, error)
+    if not done:
+        raise native_error(code_number(error.code), error.message.decode())
 
 
 cdef class StoreServer:
@@ -254,6 +316,8 @@ cdef class StoreServer:
                 out.append(("RemoveDone", events[i].ticket, bool(events[i].applied)))
             elif kind == 6:
                 out.append(("TransferDone", events[i].ticket, bool(events[i].applied), _id_or_none(events[i].leader)))
+            elif kind == 7:
+                out.append(("CheckDone", events[i].ticket, _report(events[i].report)))
             else:
                 out.append(("Stopped", events[i].error.decode() or None))
         return out
@@ -321,6 +385,12 @@ cdef class StoreServer:
         limits.syncs_at_once = syncs_at_once
         self._open().set_limits(limits)
 
+    def scrub(self, uint64_t bytes_per_second):
+        self._open().scrub(bytes_per_second)
+
+    def check(self, uint64_t volume_id, uint64_t placement_id, uint32_t chunks, uint32_t copysets, uint64_t copyset):
+        return self._open().check(check_request(volume_id, placement_id, chunks, copysets, copyset))
+
     def checkpoint(self):
         self._open().checkpoint()
 
@@ -365,6 +435,14 @@ cdef class StoreServer:
             "wal_capacity_bytes": status.wal_capacity_bytes, "wal_used_bytes": status.wal_used_bytes,
             "direct_io": bool(status.direct_io),
             "failure": status.failure.decode(),
+            "scrub": {
+                "running": bool(status.scrub.running), "bytes_per_second": status.scrub.bytes_per_second,
+                "passes": status.scrub.passes, "started_at_ms": status.scrub.started_ns // 1000000,
+                "finished_at_ms": status.scrub.finished_ns // 1000000, "blocks_done": status.scrub.blocks_done,
+                "blocks_total": status.scrub.blocks_total, "damaged_blocks": status.scrub.damaged_blocks,
+                "damaged_pages": status.scrub.damaged_pages, "chunks_compared": status.scrub.chunks_compared,
+                "chunks_differ": status.scrub.chunks_differ,
+            },
             "copysets": copysets,
             "counters": {
                 "reads": k2.reads, "writes": k2.writes, "zeroes": k2.zeroes, "read_bytes": k2.read_bytes,
@@ -372,13 +450,23 @@ cdef class StoreServer:
                 "wal_appends": k2.wal_appends, "checkpoints": k2.checkpoints,
                 "background_blocks": k2.background_blocks, "syncs_started": k2.syncs_started,
                 "syncs_finished": k2.syncs_finished, "sync_bytes": k2.sync_bytes, "damaged_reads": k2.corrupt_reads,
-                "merges": k2.merges,
+                "merges": k2.merges, "damaged_sectors": k2.damaged_sectors,
+                "repaired_sectors": k2.repaired_sectors, "repairs_failed": k2.repairs_failed,
+                "repairs_answered": k2.repairs_answered, "repairs_dropped": k2.repairs_dropped,
+                "blocks_restored": k2.blocks_restored,
+                "scrub_passes": status.scrub.passes, "scrub_damaged_blocks": status.scrub.damaged_blocks,
+                "scrub_damaged_pages": status.scrub.damaged_pages,
+                "scrub_chunks_compared": status.scrub.chunks_compared,
+                "scrub_chunks_differ": status.scrub.chunks_differ,
             },
             "gauges": {
                 "sessions": status.sessions, "blocks_reserved": status.blocks_reserved,
                 "blocks_pending_free": status.blocks_pending_free, "pages_total": status.pages_total,
                 "pages_free": status.pages_free, "wal_torn_tail": int(status.wal_torn_tail),
-                "wal_damaged": int(status.wal_damaged),
+                "wal_damaged": int(status.wal_damaged), "pages_lost": status.pages_lost,
+                "out_of_service": int(not status.failure.empty()),
+                "scrub_running": int(status.scrub.running),
+                "scrub_finished_seconds": status.scrub.finished_ns // 1000000000,
             },
             "latency": {},
         }

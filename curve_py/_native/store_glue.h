@@ -1,7 +1,10 @@
 // copyset::StoreNode for Cython.
 #pragma once
 
+#include <unistd.h>
+
 #include "curve_py/_native/glue.h"
+#include "native/copyset/inspect.h"
 #include "native/copyset/store_node.h"
 
 namespace curve::glue {
@@ -32,6 +35,8 @@ inline bool store_option(copyset::ServerOptions& options, const std::string& nam
   else if (name == "election_max_ms") options.raft.election_max_ns = value * 1'000'000;
   else if (name == "checkpoint_interval_ms") options.checkpoint_interval_ns = value * 1'000'000;
   else if (name == "background_blocks_max") options.background_blocks_max = static_cast<uint32_t>(value);
+  else if (name == "scrub_bytes_per_second") options.scrub_bytes_per_second = value;
+  else if (name == "scrub_interval_s") options.scrub_interval_ns = value * 1'000'000'000;
   else if (name == "wal_inflight_appends_max") options.wal.inflight_appends_max = static_cast<uint32_t>(value);
   else return false;
   return true;
@@ -53,6 +58,38 @@ inline replica::Genesis genesis(CopysetId id, const std::vector<StoreId>& stores
   }
   out.config.preferred = preferred;
   return out;
+}
+inline copyset::CheckRequest check_request(uint64_t volume, uint64_t placement, uint32_t chunks, uint32_t copysets,
+                                           uint64_t copyset) {
+  return {volume, placement, chunks, copysets, copyset};
+}
+inline std::string code_text(Code code) { return std::string(code_name(code)); }
+inline bool store_inspect(const std::string& wal, const std::string& data, std::string& into, Error& error) {
+  auto text = copyset::inspect_store({wal, data});
+  if (text) into = *text;
+  else error = text.error();
+  return text.ok();
+}
+// One JSON object per line into `descriptor`. A reader that has gone ends it.
+inline bool store_dump_wal(const std::string& wal, const std::string& data, int descriptor, Error& error) {
+  std::string waiting;
+  auto flush = [&] {
+    size_t at = 0;
+    while (at < waiting.size()) {
+      const ssize_t done = ::write(descriptor, waiting.data() + at, waiting.size() - at);
+      if (done <= 0) return false;
+      at += static_cast<size_t>(done);
+    }
+    waiting.clear();
+    return true;
+  };
+  const auto outcome = copyset::dump_wal({wal, data}, [&](const std::string& line) {
+    waiting += line + '\n';
+    return waiting.size() < 65536 || flush();
+  });
+  flush();
+  if (!outcome) error = outcome.error();
+  return outcome.ok();
 }
 inline int event_type(const copyset::StoreEvent& event) { return static_cast<int>(event.type); }
 inline copyset::MemberOrder member_order(CopysetId copyset, int change, const StoreId& store, uint32_t voters_min) {

@@ -17,8 +17,20 @@ from curve_py.cli.cluster import down, status, up
 from curve_py.cli.copyset import list_copysets, show_copyset
 from curve_py.cli.internal import exporter, map_feed
 from curve_py.cli.output import PROGRAM, Output
+from curve_py.cli.scrub import start as scrub_start
+from curve_py.cli.scrub import status as scrub_status
+from curve_py.cli.store import dump_wal, inspect
 from curve_py.cli.task import list_tasks
-from curve_py.cli.volume import create, delete, export, list_volumes, resize, show, unexport
+from curve_py.cli.volume import (
+    check,
+    create,
+    delete,
+    export,
+    list_volumes,
+    resize,
+    show,
+    unexport,
+)
 from curve_py.errors import CurveError
 
 app = typer.Typer(
@@ -40,6 +52,7 @@ volume.command("resize")(resize.run)
 volume.command("delete")(delete.run)
 volume.command("export")(export.run)
 volume.command("unexport")(unexport.run)
+volume.command("check")(check.run)
 app.add_typer(volume, name="volume")
 
 chunkserver = typer.Typer(help="Chunkservers of the cluster.", no_args_is_help=True)
@@ -57,6 +70,16 @@ copyset = typer.Typer(help="Copysets: leader, replicas, lag.", no_args_is_help=T
 copyset.command("list")(list_copysets.run)
 copyset.command("show")(show_copyset.run)
 app.add_typer(copyset, name="copyset")
+
+scrub = typer.Typer(help="Reading stores through, in the background.", no_args_is_help=True)
+scrub.command("start")(scrub_start.run)
+scrub.command("status")(scrub_status.run)
+app.add_typer(scrub, name="scrub")
+
+store = typer.Typer(help="One store whose chunkserver is stopped.", no_args_is_help=True)
+store.command("inspect")(inspect.run)
+store.command("dump-wal")(dump_wal.run)
+app.add_typer(store, name="store")
 
 bench = typer.Typer(help="Measurements.", no_args_is_help=True)
 bench.command("failover")(failover.run)

@@ -84,6 +84,16 @@ class ChunkserverAdminStub:
                 request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.SetLimitsRequest.SerializeToString,
                 response_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.SetLimitsResponse.FromString,
                 _registered_method=True)
+        self.Scrub = channel.unary_unary(
+                '/curve.v1.ChunkserverAdmin/Scrub',
+                request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.ScrubRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.ScrubStatus.FromString,
+                _registered_method=True)
+        self.CheckVolume = channel.unary_unary(
+                '/curve.v1.ChunkserverAdmin/CheckVolume',
+                request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.CheckVolumeRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.CheckVolumeResponse.FromString,
+                _registered_method=True)
         self.GetVolumeSpace = channel.unary_unary(
                 '/curve.v1.ChunkserverAdmin/GetVolumeSpace',
                 request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.GetVolumeSpaceRequest.SerializeToString,
@@ -163,6 +173,21 @@ class ChunkserverAdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Scrub(self, request, context):
+        """Begins a pass of scrub now, or says how it goes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckVolume(self, request, context):
+        """Every replica of the copyset reads its part of the volume from its device and says what it holds at one log index;
+        asked of the leader, under I/O. Takes as long as reading takes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetVolumeSpace(self, request, context):
         """Space that a volume takes on this store.
         """
@@ -222,6 +247,16 @@ def add_ChunkserverAdminServicer_to_server(servicer, server):
                     servicer.SetLimits,
                     request_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.SetLimitsRequest.FromString,
                     response_serializer=curve__py_dot_proto_dot_chunkserver__pb2.SetLimitsResponse.SerializeToString,
+            ),
+            'Scrub': grpc.unary_unary_rpc_method_handler(
+                    servicer.Scrub,
+                    request_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.ScrubRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_chunkserver__pb2.ScrubStatus.SerializeToString,
+            ),
+            'CheckVolume': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckVolume,
+                    request_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.CheckVolumeRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_chunkserver__pb2.CheckVolumeResponse.SerializeToString,
             ),
             'GetVolumeSpace': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVolumeSpace,
@@ -499,6 +534,60 @@ class ChunkserverAdmin:
             '/curve.v1.ChunkserverAdmin/SetLimits',
             curve__py_dot_proto_dot_chunkserver__pb2.SetLimitsRequest.SerializeToString,
             curve__py_dot_proto_dot_chunkserver__pb2.SetLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Scrub(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.ChunkserverAdmin/Scrub',
+            curve__py_dot_proto_dot_chunkserver__pb2.ScrubRequest.SerializeToString,
+            curve__py_dot_proto_dot_chunkserver__pb2.ScrubStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckVolume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.ChunkserverAdmin/CheckVolume',
+            curve__py_dot_proto_dot_chunkserver__pb2.CheckVolumeRequest.SerializeToString,
+            curve__py_dot_proto_dot_chunkserver__pb2.CheckVolumeResponse.FromString,
             options,
             channel_credentials,
             insecure,

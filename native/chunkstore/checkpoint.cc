@@ -209,7 +209,9 @@ void State::on_checkpoint_write(io::Op* file_op) {
 
 void State::on_checkpoint_step(io::Op* file_op) {
   auto& self = *static_cast<State*>(file_op->owner);
-  if (file_op->result < 0) {
+  if (file_op->result < 0 && self.checkpoint.phase == Phase::kFlush && CURVE_MUTANT("retry_fsync"))
+    return self.flush();
+  if (file_op->result < 0) {  // never again: what a second sync reports says nothing of the first
     self.checkpoint.error = file_op->result;
     return self.finish_checkpoint();
   }

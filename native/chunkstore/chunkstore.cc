@@ -29,6 +29,7 @@ const StoreId& ChunkStore::store_id() const { return state_->superblock.store; }
 const StoreId& ChunkStore::cluster_id() const { return state_->superblock.cluster; }
 bool ChunkStore::direct_io() const { return state_->file.direct(); }
 Incarnation ChunkStore::incarnation() const { return state_->superblock.incarnation; }
+uint32_t ChunkStore::pages_lost() const { return state_->pages_lost; }
 uint64_t ChunkStore::checkpoint_version() const { return state_->version; }
 bool ChunkStore::failed() const { return state_->failed; }
 

@@ -132,6 +132,18 @@ struct RepairOp : io::Op {  // result: 0 (see `mask`), -EAGAIN (the block is bei
   class ChunkStore* store = nullptr;
 };
 
+struct CheckPageOp : io::Op {  // result: 0, -EILSEQ (damaged), -ENOENT (not written yet, or being
+                               // written), or -errno
+  PageId id;
+  // of the store:
+  io::FileOp file_op;
+  iovec iov{};
+  base::Buffer buffer;
+  uint32_t number = 0, crc = 0;
+  uint64_t version = 0, offset_bytes = 0;
+  class ChunkStore* store = nullptr;
+};
+
 struct GroupBlob {  // owner's state of one copyset in the checkpoint root
   CopysetId copyset = 0;
   std::vector<std::byte> bytes;
@@ -160,10 +172,12 @@ class ChunkStore {
   // Ends the store at `path`, if there is one: durably no superblock any more.
   static Outcome erase(io::Loop& loop, const std::string& path);
   // Reads superblock, root and every page; refuses damage with a sentence that says which structure
-  // at which offset, what was expected and found, and what to do. kLocked when another process has
-  // it.
+  // at which offset, what was expected and found, and what to do. A page that is damaged is lost
+  // (pages_lost()): what it mapped reads as unwritten, so that no copyset of this store may be used
+  // before it has been filled from its peers (R5, R10). kLocked when another process has it.
+  // `read_only`: for inspection; changes nothing, and nothing but the map may be asked.
   static Result<std::unique_ptr<ChunkStore>> open(io::Loop& loop, base::BufferPool& pool,
-                                                  const std::string& path);
+                                                  const std::string& path, bool read_only = false);
   ~ChunkStore();
 
   const StoreId& store_id() const;
@@ -173,6 +187,7 @@ class ChunkStore {
   Incarnation incarnation() const;
   std::span<const GroupBlob> group_blobs() const;  // of the last checkpoint; empty at first
   uint64_t checkpoint_version() const;
+  uint32_t pages_lost() const;  // named by the root, damaged at open()
 
   BlockState block_state(CopysetId copyset, const ChunkKey& chunk,
                          uint16_t block) const;  // of the map
@@ -221,6 +236,10 @@ class ChunkStore {
   bool reserve(uint32_t blocks, uint32_t pages, bool into_reserve = false);
   void unreserve(uint32_t blocks, uint32_t pages);
   bool has_page(const PageId& id) const;
+
+  // Scrub: reads a page as the durable root names it. One that is damaged is written again by the
+  // next checkpoint.
+  void check_page(CheckPageOp* op);
 
   // Iteration in order (copyset, volume, chunk, page), for sync, scrub, block status. Stable
   // against changes between calls.

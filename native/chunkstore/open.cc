@@ -201,10 +201,11 @@ Outcome ChunkStore::format(io::Loop& loop, const std::string& path, const Format
 }
 
 Result<std::unique_ptr<ChunkStore>> ChunkStore::open(io::Loop& loop, base::BufferPool& pool,
-                                                     const std::string& path) {
+                                                     const std::string& path, bool read_only) {
   auto state = std::make_unique<State>(loop, pool);
   state->path = path;
-  auto file = io::File::open(loop, path, {});
+  state->read_only = read_only;
+  auto file = io::File::open(loop, path, {.read_only = read_only});
   if (!file) return file.error();
   state->file = std::move(*file);
   for (auto step :
@@ -377,6 +378,7 @@ Outcome State::read_root_body(const RootHeader& header, uint64_t offset) {
 // A copy of the header is bad, or its write was torn: it alone is written again (the good one must
 // survive a crash here) before anything relies on this root. start_incarnation() syncs.
 Outcome State::heal_root(const FoundRoot& root, uint64_t offset) {
+  if (read_only) return {};
   Aligned bytes(kStructBytes);
   for (uint32_t copy = 0; copy < 2; ++copy) {
     if (root.copies[copy] == root.header.version) continue;
@@ -406,8 +408,10 @@ Outcome State::read_pages() {
       while (to > from && !wanted(to - 1)) --to;
       if (from == to) continue;
       const uint64_t offset = geometry.page_offset(from, slot);
-      if (int error = file.read_sync(offset, bytes.span().first(size_t{to - from} * kStructBytes)))
-        return io_error(path, "cannot read metadata pages", offset, error);
+      if (file.read_sync(offset, bytes.span().first(size_t{to - from} * kStructBytes))) {
+        if (auto outcome = read_pages_singly(from, to, slot); !outcome) return outcome;
+        continue;
+      }
       for (uint32_t number = from; number < to; ++number)
         if (wanted(number))
           if (auto outcome = load_page(number, bytes.as<PageSlot>(number - from)); !outcome)
@@ -417,21 +421,49 @@ Outcome State::read_pages() {
   return {};
 }
 
+// A part that the device would not give as a whole.
+Outcome State::read_pages_singly(uint32_t from, uint32_t to, uint32_t slot) {
+  Aligned bytes(kStructBytes);
+  for (uint32_t number = from; number < to; ++number) {
+    if (!names[number].used() || names[number].slot() != slot) continue;
+    const uint64_t offset = geometry.page_offset(number, slot);
+    if (int error = file.read_sync(offset, bytes.span())) {
+      lose_page(number, io_error(path, "cannot read a metadata page", offset, error));
+      continue;
+    }
+    if (auto outcome = load_page(number, bytes.as<PageSlot>()); !outcome) return outcome;
+  }
+  return {};
+}
+
+// What it mapped must come from the peers; its place in the pool is free.
+void State::lose_page(uint32_t number, const Error& error) {
+  ++pages_lost;
+  names[number] = {};
+  base::log(base::LogLevel::kError, "store_page_lost", {{"what", error.message}});
+}
+
+// Not what the root names: damage, and the page is lost. Named, and yet senseless: no damage of a
+// device does that, and the store is refused.
 Outcome State::load_page(uint32_t number, const PageSlot& found) {
   const PageName name = names[number];
   const auto bad = [&](const std::string& expected, const std::string& seen) {
     return damage(path, "metadata page " + std::to_string(number),
                   geometry.page_offset(number, name.slot()), expected, seen);
   };
+  const auto lost = [&](const std::string& expected, const std::string& seen) {
+    lose_page(number, bad(expected, seen));
+    return Outcome{};
+  };
   if (found.magic != kPageMagic)
-    return bad("magic " + hex(kPageMagic), "magic " + hex(found.magic));
+    return lost("magic " + hex(kPageMagic), "magic " + hex(found.magic));
   if (const uint32_t crc = seal_of(found); crc != found.crc)
-    return bad("checksum " + hex(crc), "checksum " + hex(found.crc));
+    return lost("checksum " + hex(crc), "checksum " + hex(found.crc));
   if (base::crc32c(std::as_bytes(std::span(&found, 1))) != name.crc &&
       !CURVE_MUTANT("r5_accept_older_slot"))
-    return bad("version " + std::to_string(name.version_low()) + " (low 30 bits) that root " +
-                   std::to_string(version) + " names",
-               "another page, of version " + std::to_string(found.version));
+    return lost("version " + std::to_string(name.version_low()) + " (low 30 bits) that root " +
+                    std::to_string(version) + " names",
+                "another page, of version " + std::to_string(found.version));
   if (found.format_version != kFormatVersion || found.number != number ||
       found.slot != name.slot() || found.page >= kPagesPerChunk || found.volume == 0)
     return bad("page " + std::to_string(number) + " in slot " + std::to_string(name.slot()),
@@ -472,6 +504,7 @@ Outcome State::load_page(uint32_t number, const PageSlot& found) {
 // R9. Both copies carry the new incarnation before anybody hears of it; the sync also makes durable
 // what was read.
 Outcome State::start_incarnation() {
+  if (read_only) return {};
   ++superblock.incarnation;
   return write_superblocks(file, path, superblock, superblock_first);
 }

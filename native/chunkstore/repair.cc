@@ -1,4 +1,5 @@
-// Repair of damaged sectors in place (R11). See RepairOp in chunkstore.h.
+// Repair of damaged sectors in place (R11), and the look at metadata pages for scrub. See RepairOp
+// and CheckPageOp in chunkstore.h.
 //
 // Invariants: nothing is written but what has the checksum that the map names at that moment; while
 // a repair runs its block is pinned (nobody else gets it) and no write to it is in flight. Thread:
@@ -7,6 +8,7 @@
 #include <cassert>
 #include <cerrno>
 
+#include "native/base/crc32c.h"
 #include "native/base/log.h"
 #include "native/base/mutant.h"
 #include "native/chunkstore/store_state.h"
@@ -96,6 +98,39 @@ void State::finish_repair(RepairOp* op) {
   }
   if (checkpoint.phase == Checkpoint::Phase::kDrain && writes_running == 0) start_stream();
   op->result = op->error;
+  op->done(op);
+}
+
+void ChunkStore::check_page(CheckPageOp* op) {
+  State& s = *state_;
+  const uint32_t number = s.map.find(op->id);
+  op->store = this;
+  if (number == PageMap::kNone || !s.names[number].used() || checkpoint_running())
+    return s.complete_later(op, -ENOENT);
+  op->number = number;
+  op->crc = s.names[number].crc;
+  op->version = s.version;
+  op->buffer = s.pool.take(kStructBytes);
+  op->iov = {op->buffer.data(), kStructBytes};
+  op->offset_bytes = s.geometry.page_offset(number, s.names[number].slot());
+  op->file_op.offset_bytes = op->offset_bytes;
+  op->file_op.iov = {&op->iov, 1};
+  op->file_op.owner = op;
+  op->file_op.done = State::on_check_page;
+  s.file.read(&op->file_op);
+}
+
+// A checkpoint that began meanwhile may have written to the slot: nothing is said then.
+void State::on_check_page(io::Op* file_op) {
+  auto* op = static_cast<CheckPageOp*>(file_op->owner);
+  State& s = *op->store->state_;
+  const bool same = !op->store->checkpoint_running() && s.version == op->version &&
+                    s.map.find(op->id) == op->number;
+  const bool bad =
+      file_op->result < 0 || base::crc32c(op->buffer.bytes().first(kStructBytes)) != op->crc;
+  op->buffer = {};
+  op->result = !same ? -ENOENT : bad ? -EILSEQ : 0;
+  if (same && bad) s.mark_dirty(op->number);
   op->done(op);
 }
 

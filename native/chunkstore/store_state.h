@@ -78,7 +78,8 @@ struct ChunkStore::State {
   uint64_t blob_bytes = 0;
   bool blobs_large = false;  // and that was logged
   Checkpoint checkpoint;
-  bool failed = false;
+  bool failed = false, read_only = false;
+  uint32_t pages_lost = 0;
   uint64_t read_errors = 0, crc_errors = 0;
   uint32_t writes_running = 0;
   base::List<WriteOp> writes;          // in flight; looked through only after a CRC mismatch
@@ -110,6 +111,7 @@ struct ChunkStore::State {
   // repair.cc
   bool repairing(uint32_t physical);
   static void on_repair(io::Op* file_op);
+  static void on_check_page(io::Op* file_op);
   void finish_repair(RepairOp* op);
 
   // checkpoint.cc
@@ -132,6 +134,8 @@ struct ChunkStore::State {
   Outcome read_root_body(const RootHeader& header, uint64_t offset);
   Outcome heal_root(const FoundRoot& root, uint64_t offset);
   Outcome read_pages();
+  Outcome read_pages_singly(uint32_t from, uint32_t to, uint32_t slot);
+  void lose_page(uint32_t number, const Error& error);
   Outcome load_page(uint32_t number, const PageSlot& found);
   Outcome start_incarnation();
 };

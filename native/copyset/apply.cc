@@ -5,6 +5,7 @@
 #include "native/base/log.h"
 #include "native/base/mutant.h"
 #include "native/copyset/background.h"
+#include "native/copyset/scrub.h"
 #include "native/copyset/server_state.h"
 #include "native/copyset/sync.h"
 
@@ -34,7 +35,9 @@ Code StoreServer::State::apply_one(Copyset& copyset, const replica::Entry& entry
     if (!range || (*type == CommandType::kWrite && entry.sector_crcs.size() != range->sectors))
       return Code::kInvalid;
     // R12: checked again here, so that nothing ordered behind the fence changes the volume.
-    const Code fenced = copyset.fences.check(range->volume, range->epoch);
+    const Code fenced = range->restores
+                            ? copyset.fences.deleted(range->volume) ? Code::kFenced : Code::kOk
+                            : copyset.fences.check(range->volume, range->epoch);
     if (fenced != Code::kOk && !CURVE_MUTANT("fence_at_acceptance_only")) return fenced;
     const ChunkKey chunk{range->volume, range->chunk};
     if (*type == CommandType::kWrite) {
@@ -43,6 +46,12 @@ Code StoreServer::State::apply_one(Copyset& copyset, const replica::Entry& entry
     } else {
       copyset.overlay.zero(chunk, range->first_sector, range->sectors, entry.index);
     }
+    return Code::kOk;
+  }
+  if (*type == CommandType::kDigest) {
+    const auto digest = decode_command<DigestCommand>(entry.head);
+    if (!digest) return Code::kInvalid;
+    scrub->applied(copyset, *digest, entry.index);
     return Code::kOk;
   }
   const auto fence = decode_command<FenceCommand>(entry.head);
@@ -104,16 +113,18 @@ void StoreServer::State::moved(replica::ReplicaGroup& group, replica::Entry& ent
                      entry.payload_position, entry.index);
 }
 
+// A write or sync of the device failed: nothing is acknowledged any more (R2), nothing is tried
+// again, and the others learn of it at once by their connections.
 void StoreServer::State::failed(Code code) {
   if (out_of_service) return;
   out_of_service = true;
-  const std::string sentence =
-      "the store is out of service: a durable write failed; check the device, then replace the "
+  failed_because =
+      "the store is out of service: its device failed a write; check the device, then replace the "
       "store (it is not retried)";
   base::log(base::LogLevel::kError, "store_failed",
-            {{"store", identity.id.text()}, {"reason", sentence}});
-  failed_because = sentence;
-  if (failure) failure(code, sentence);
+            {{"store", identity.id.text()}, {"reason", failed_because}});
+  loop.arm(&failure_timer, loop.now_ns());  // before this turn's hooks; nothing is sent until then
+  if (failure) failure(code, failed_because);
 }
 
 }  // namespace curve::copyset

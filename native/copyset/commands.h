@@ -13,13 +13,22 @@
 
 namespace curve::copyset {
 
-enum class CommandType : uint8_t { kWrite = 1, kZero = 2, kFence = 3, kDeleteVolume = 4 };
+enum class CommandType : uint8_t {
+  kWrite = 1,
+  kZero = 2,
+  kFence = 3,
+  kDeleteVolume = 4,
+  kDigest = 5,  // changes nothing: every replica says what the chunk holds at this index (scrub.h)
+};
 
 // kWrite: `sectors` sectors of payload from `first_sector` on. kZero: the same range reads as
 // zeros, space may be given back.
 struct RangeCommand {
   CommandType type = CommandType::kWrite;
-  uint8_t reserved[3] = {};
+  // 1: the leader writes again what it holds, because replicas differ: of no attachment, so that
+  // only a deleted volume refuses it.
+  uint8_t restores = 0;
+  uint8_t reserved[2] = {};
   uint32_t chunk = 0;
   VolumeId volume = 0;
   Epoch epoch = 0;            // R12: checked again when applied
@@ -39,6 +48,17 @@ struct FenceCommand {
 };
 static_assert(sizeof(FenceCommand) == 32);
 
+struct DigestCommand {
+  CommandType type = CommandType::kDigest;
+  uint8_t verify = 0;  // 1: and reads it from its device
+  uint8_t reserved[2] = {};
+  uint32_t chunk = 0;
+  VolumeId volume = 0;
+  uint64_t id = 0;  // of the comparison, at the store that asks
+  StoreId asker;
+};
+static_assert(sizeof(DigestCommand) == 40);
+
 template <class T>
 std::optional<T> decode_command(std::span<const std::byte> head) {
   if (head.size() < sizeof(T)) return std::nullopt;
@@ -50,7 +70,7 @@ std::optional<T> decode_command(std::span<const std::byte> head) {
 inline std::optional<CommandType> command_type(std::span<const std::byte> head) {
   if (head.empty()) return std::nullopt;
   const auto type = static_cast<CommandType>(head[0]);
-  if (type < CommandType::kWrite || type > CommandType::kDeleteVolume) return std::nullopt;
+  if (type < CommandType::kWrite || type > CommandType::kDigest) return std::nullopt;
   return type;
 }
 

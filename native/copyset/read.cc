@@ -32,7 +32,7 @@ void StoreServer::State::unpark() {
   for (size_t i = 0; i < parked_copysets.size();) {
     Copyset& copyset = *parked_copysets[i];
     const bool go = copyset.parked.empty() || !copyset.group || !copyset.group->is_leader() ||
-                    stopping || copyset.group->raft().lease_valid(loop.now_ns());
+                    stopping || out_of_service || copyset.group->raft().lease_valid(loop.now_ns());
     if (!go) {
       ++i;
       continue;

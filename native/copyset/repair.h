@@ -68,13 +68,15 @@ class Repair {
   void reply(const StoreId& peer, wire::Frame& frame);
   void examined(Request* request);  // a read of kRepairRequest is complete: a peer's or our own
 
- private:
-  struct Job;
+  // What a sector should hold now, by overlay and map.
   struct Expected {
     bool data = false;  // else it reads as zeros
     uint32_t crc = 0;
   };
   Expected expected(const Copyset& copyset, const ChunkKey& chunk, uint32_t sector) const;
+
+ private:
+  struct Job;
   void tick();
   bool go_on(Job& job);  // false: it is done
   void deliver(Job& job, Copyset& copyset);

@@ -6,6 +6,7 @@
 #include "native/base/log.h"
 #include "native/copyset/background.h"
 #include "native/copyset/repair.h"
+#include "native/copyset/scrub.h"
 #include "native/copyset/server_state.h"
 #include "native/copyset/sync.h"
 #include "native/raft/config.h"
@@ -68,11 +69,14 @@ StoreServer::State::State(io::Loop& the_loop, base::BufferPool& the_pool,
     : loop(the_loop), pool(the_pool), options(the_options) {
   hook.owner = this;
   hook.run = [](io::TurnHook* turn_hook) { static_cast<State*>(turn_hook->owner)->turn(); };
+  failure_timer.owner = this;
+  failure_timer.fire = [](io::Timer* timer) { static_cast<State*>(timer->owner)->leave_service(); };
   stop_timer.owner = this;
   stop_timer.fire = [](io::Timer* timer) { static_cast<State*>(timer->owner)->check_stopped(); };
 }
 
 StoreServer::State::~State() {
+  if (failure_timer.armed()) loop.disarm(&failure_timer);
   for (auto& [client, session] : sessions) delete session;
   if (!loop.abandoned()) return;
   for (wire::Connection* connection : connections) connection->destroy();
@@ -96,6 +100,7 @@ Outcome StoreServer::State::recover() {
   identity.id = store->store_id();
   identity.incarnation = store->incarnation();
   identity.secret = secret;
+  scrub = std::make_unique<Scrub>(*this);
   std::map<CopysetId, replica::GroupBlob> blobs;
   uint64_t cut = 0;
   for (const chunkstore::GroupBlob& blob : store->group_blobs()) {
@@ -108,6 +113,7 @@ Outcome StoreServer::State::recover() {
     }
     if (blob.copyset == kStoreBlob) {
       cut = reader.get<uint64_t>();
+      scrub->decode(reader);
       continue;
     }
     const auto own = reader.raw(reader.get<uint32_t>());
@@ -120,6 +126,12 @@ Outcome StoreServer::State::recover() {
                    "checkpoint of store " + identity.id.text() + ": the record of copyset " +
                        std::to_string(blob.copyset) +
                        " is malformed; replace the store and let it be filled again"};
+    }
+    if (store->pages_lost()) {
+      // R10: what the lost pages mapped comes from the peers. Log and votes are whole, so it may
+      // vote; it does not stand, acknowledge or serve before it is filled. Nobody knows whose pages
+      // they were: every copyset compares its pages with its leader's and fetches what is missing.
+      group->syncing = true;
     }
     blobs[blob.copyset] = *group;
     if (group->removed) continue;
@@ -163,6 +175,12 @@ Outcome StoreServer::State::recover() {
              {"wal_records", recovery.records},
              {"torn_tail", uint64_t{recovery.torn_tail}},
              {"copysets", uint64_t{copysets.size()}}});
+  if (store->pages_lost()) {
+    base::log(base::LogLevel::kError, "store_pages_lost",
+              {{"store", identity.id.text()},
+               {"pages", uint64_t{store->pages_lost()}},
+               {"remedy", std::string("its copysets are filled from their peers")}});
+  }
   if (recovery.damaged) {
     base::log(base::LogLevel::kError, "wal_damaged",
               {{"store", identity.id.text()}, {"damage", recovery.damage}});
@@ -196,6 +214,7 @@ std::vector<chunkstore::GroupBlob> StoreServer::State::make_blobs(uint64_t cut) 
   base::Writer writer(own.bytes);
   writer.put(kBlobVersion);
   writer.put(cut);
+  scrub->encode(writer);
   for (const auto& [id, group] : replica->groups()) {
     Copyset& copyset = copyset_of(id);
     blobs.push_back({id, encode_blob(copyset, copyset.applied)});
@@ -287,11 +306,27 @@ void StoreServer::start() {
   state.loop.add_turn_hook(&state.hook);
   state.replica->start();
   state.background->start();
+  state.scrub->start();
 }
 
 void StoreServer::State::turn() {
+  if (!out_of_service && (wal->failed() || store->failed())) failed(Code::kIo);
   if (!parked_copysets.empty()) unpark();
   if (!waiting_copysets.empty()) wake_waiting();
+}
+
+// The process goes on, to say why; the store does nothing any more. Clients and peers find their
+// connections closed and go elsewhere.
+void StoreServer::State::leave_service() {
+  if (stopping) return;
+  background->stop();
+  repair->stop();
+  scrub->stop();
+  for (wire::Connection* connection :
+       std::vector<wire::Connection*>(connections.begin(), connections.end())) {
+    connection->close();
+  }
+  replica->stop();
 }
 
 void StoreServer::stop(std::function<void()> stopped) {
@@ -304,6 +339,7 @@ void StoreServer::stop(std::function<void()> stopped) {
   state.wake_waiting();
   state.background->stop();
   state.repair->stop();
+  state.scrub->stop();
   for (wire::Connection* connection :
        std::vector<wire::Connection*>(state.connections.begin(), state.connections.end())) {
     connection->close();
@@ -315,8 +351,8 @@ void StoreServer::stop(std::function<void()> stopped) {
 // Nothing of ours may be in flight any more when the owner destroys us.
 void StoreServer::State::check_stopped() {
   if (!stopped) return;
-  const bool busy = requests_with_io() || !background->idle() || !repair->idle() ||
-                    !connections.empty() || !replica->idle();
+  const bool busy = requests_with_io() || !background->idle() || !repair->idle() || wal->busy() ||
+                    !scrub->idle() || !connections.empty() || !replica->idle();
   if (busy) {
     loop.arm(&stop_timer, loop.now_ns() + 5'000'000);
     return;
@@ -433,6 +469,12 @@ Code StoreServer::transfer(CopysetId copyset, const StoreId& to) {
   return group ? group->raft().transfer_to(to, state_->loop.now_ns()) : Code::kNoCopyset;
 }
 
+void StoreServer::scrub(uint64_t bytes_per_second) { state_->scrub->begin(bytes_per_second); }
+
+void StoreServer::check_volume(const CheckRequest& request, std::function<void(CheckReport)> done) {
+  state_->scrub->check(request, std::move(done));
+}
+
 void StoreServer::checkpoint_now(std::function<void(Code)> done) {
   state_->background->run_now(std::move(done));
 }
@@ -452,6 +494,8 @@ ServerStatus StoreServer::status(bool with_copysets) const {
   out.incarnation = state.identity.incarnation;
   const chunkstore::Usage usage = state.store->usage();
   out.direct_io = state.store->direct_io();
+  out.pages_lost = state.store->pages_lost();
+  out.scrub = state.scrub->status();
   out.blocks_total = usage.blocks_total;
   out.blocks_free = usage.blocks_free;
   out.blocks_reserved = usage.blocks_reserved;

@@ -25,6 +25,7 @@ struct Session;
 struct Request;
 class Background;
 class Repair;
+class Scrub;
 class SyncSource;
 class SyncTarget;
 
@@ -174,6 +175,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   std::unique_ptr<Background> background;
   std::unique_ptr<SyncSource> sync_source;
   std::unique_ptr<Repair> repair;
+  std::unique_ptr<Scrub> scrub;
   std::map<void*, std::shared_ptr<void>> sync_writes;  // in flight; may outlive their SyncTarget
   std::map<StoreId, Session*> sessions;                // by client
   std::set<wire::Connection*> connections;             // all accepted ones
@@ -197,7 +199,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   std::string failed_because;
   std::function<void(Code, std::string)> failure;
   io::TurnHook hook;
-  io::Timer stop_timer;
+  io::Timer stop_timer, failure_timer;
 
   // server.cc
   Outcome recover();
@@ -208,6 +210,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   void closed(wire::Connection* connection, Code code, int error);
   void check_stopped();
   bool requests_with_io() const;
+  void leave_service();
   void turn();
   uint64_t wal_position(uint32_t low) const;  // from the low 32 bits of a sector number
   std::vector<chunkstore::GroupBlob> make_blobs(uint64_t cut);

@@ -298,7 +298,8 @@ bool StoreServer::State::newest_appended(Copyset& copyset, const ChunkKey& chunk
         sector >= range->first_sector + range->sectors) {
       continue;
     }
-    if (copyset.fences.check(range->volume, range->epoch) != Code::kOk) continue;
+    if (!range->restores && copyset.fences.check(range->volume, range->epoch) != Code::kOk)
+      continue;
     if (type == CommandType::kZero) {
       std::memset(into, 0, kSectorBytes);
     } else {

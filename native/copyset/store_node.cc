@@ -207,6 +207,21 @@ void StoreNode::checkpoint() {
   state_->thread->call([this] { state_->server->checkpoint_now([](Code) {}); });
 }
 
+void StoreNode::scrub(uint64_t bytes_per_second) {
+  state_->thread->call([=, this] { state_->server->scrub(bytes_per_second); });
+}
+
+uint64_t StoreNode::check(const CheckRequest& request) {
+  const uint64_t ticket = state_->next_ticket++;
+  state_->thread->call([=, this] {
+    state_->server->check_volume(request, [this, ticket](CheckReport report) {
+      state_->events.push(
+          {.type = StoreEventType::kCheckDone, .ticket = ticket, .report = std::move(report)});
+    });
+  });
+  return ticket;
+}
+
 ServerStatus StoreNode::status(bool with_copysets) {
   ServerStatus out;
   if (state_->stopped) return out;

@@ -19,6 +19,7 @@ enum class StoreEventType : uint8_t {
   kMembersDone,
   kRemoveDone,    // `applied`: removed
   kTransferDone,  // `applied`: started
+  kCheckDone,
 };
 struct StoreEvent {
   StoreEventType type = StoreEventType::kStopped;
@@ -30,6 +31,7 @@ struct StoreEvent {
   StoreId leader = {};
   Index config_index = 0;
   raft::Config config = {};
+  CheckReport report = {};  // kCheckDone
 };
 
 class StoreNode {
@@ -62,6 +64,8 @@ class StoreNode {
   void checkpoint();  // soon
   ServerStatus status(bool with_copysets);
   uint64_t mapped_blocks(VolumeId volume);
+  void scrub(uint64_t bytes_per_second);
+  uint64_t check(const CheckRequest& request);
 
  private:
   struct State;

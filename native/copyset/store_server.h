@@ -52,6 +52,8 @@ struct ServerOptions {
   uint32_t waiting_requests_max = 4096;
   uint32_t unauthenticated_max = 256;
   uint64_t sync_bytes_inflight_max = 4u << 20;
+  uint64_t scrub_bytes_per_second = 8u << 20;                     // 0: no scrub
+  uint64_t scrub_interval_ns = 7ull * 24 * 3600 * 1'000'000'000;  // from one pass to the next
 };
 
 struct CopysetStatus {
@@ -80,10 +82,45 @@ struct ServerCounters {
   // R11, in sectors: found damaged here, repaired (read again since), given up; answers to peers,
   // answers dropped because the sector had changed
   uint64_t damaged_sectors = 0, repaired_sectors = 0, repairs_failed = 0, repairs_answered = 0,
-           repairs_dropped = 0;
+           repairs_dropped = 0, blocks_restored = 0;
+};
+
+// The reading of a whole store in the background (scrub.h).
+struct ScrubStatus {
+  bool running = false;
+  uint64_t bytes_per_second = 0;
+  uint64_t passes = 0;                       // whole ones
+  uint64_t started_ns = 0, finished_ns = 0;  // wall clock: this pass; the last whole one
+  uint64_t blocks_done = 0, blocks_total = 0;
+  uint64_t damaged_blocks = 0, damaged_pages = 0;  // found by scrub; repaired: see ServerCounters
+  uint64_t chunks_compared = 0, chunks_differ = 0;
+};
+
+// Chunks 0 .. chunks - 1 of the volume that lie in this copyset.
+struct CheckRequest {
+  VolumeId volume = 0, placement_id = 0;
+  uint32_t chunks = 0, copysets = 1;  // of the volume; of the pool
+  CopysetId copyset = 0;
+};
+// How the replicas of one copyset's part of a volume compare.
+struct CheckReport {
+  Code code = Code::kOk;  // kNotLeader: ask `leader`; kBusy: try again
+  StoreId leader;
+  uint64_t chunks = 0, replicas = 0;
+  struct Difference {
+    StoreId store;
+    uint32_t chunk = 0;
+    bool missing = false;  // no answer in time, or being filled
+    uint32_t blocks = 0;   // whose content or written sectors differ from those of most replicas
+    uint32_t damaged_blocks =
+        0;  // with sectors that it could not read (and that are being repaired)
+  };
+  std::vector<Difference> differences;
 };
 
 struct ServerStatus {
+  uint32_t pages_lost = 0;
+  ScrubStatus scrub;
   StoreId store, cluster;
   Incarnation incarnation = 0;
   uint64_t blocks_total = 0, blocks_free = 0, blocks_reserved = 0, blocks_pending_free = 0;
@@ -173,6 +210,10 @@ class StoreServer {
   void remove_replica(CopysetId copyset, Index config_index, std::function<void(bool)> done);
   void set_limits(const SyncLimits& limits);
   void checkpoint_now(std::function<void(Code)> done);
+  // Begins a pass now, or goes on with the one that runs; 0: at the rate of the options.
+  void scrub(uint64_t bytes_per_second);
+  // Every replica reads its part of the volume, and they are compared. Led here only.
+  void check_volume(const CheckRequest& request, std::function<void(CheckReport)> done);
   ServerStatus status(bool with_copysets) const;
   uint64_t mapped_blocks(
       VolumeId volume) const;  // physical space of a volume on this store, in blocks

@@ -10,6 +10,7 @@
 #include "native/base/mutant.h"
 #include "native/copyset/background.h"
 #include "native/copyset/repair.h"
+#include "native/copyset/scrub.h"
 #include "native/wire/codec.h"
 
 namespace curve::copyset {
@@ -376,7 +377,9 @@ void SyncTarget::plan_page(const SyncPage& page) {
   clear_up_to(id);
   last_page_ = id;
   const Index here = std::max(unchanged_since(), server_.store->page_index(id));
-  const bool known = server_.store->has_page(id) && !copyset_.group->raft().damaged();
+  // Index 0: none, or one that an earlier attempt did not complete; it may have been lost (R5), so
+  // that what this replica has applied says nothing of it.
+  const bool known = server_.store->page_index(id) != 0 && !copyset_.group->raft().damaged();
   constexpr uint64_t kAll = (uint64_t{1} << chunkstore::kBlocksPerPage) - 1;
   constexpr uint32_t kInLastPage =
       kBlocksPerChunk - (chunkstore::kPagesPerChunk - 1) * chunkstore::kBlocksPerPage;
@@ -549,6 +552,7 @@ void StoreServer::State::peer_frame(const StoreId& peer, wire::Connection* conne
   if (frame.type == wire::FrameType::kRepairRequest)
     return repair->request(peer, connection, frame);
   if (frame.type == wire::FrameType::kRepairReply) return repair->reply(peer, frame);
+  if (frame.type == wire::FrameType::kChunkDigest) return scrub->digest(peer, frame);
   if (frame.type == wire::FrameType::kSyncReply) {
     base::Reader reader(frame.body);
     const auto body = reader.get<SyncReplyBody>();

@@ -37,6 +37,8 @@ class Recovery {
   Recovery(Wal::State& state, const Visit& visit)
       : s_(state), anchor_(state.anchor), visit_(visit), reader_(state.file, state.anchor) {}
   Result<RecoveryReport> run();
+  Result<RecoveryReport> look();  // and change nothing
+  uint64_t end_position() const { return expected_.position; }
 
  private:
   // Where the next append should be and what it should say.
@@ -97,6 +99,15 @@ class Recovery {
 };
 
 Result<RecoveryReport> Recovery::run() {
+  auto report = look();
+  if (!report) return report;
+  report_ = std::move(*report);
+  if (Outcome raised = raise_generation(); !raised) return raised.error();
+  report_.generation = anchor_.generation;
+  return std::move(report_);
+}
+
+Result<RecoveryReport> Recovery::look() {
   expected_ = {anchor_.start_position, anchor_.start_sequence, anchor_.start_link, false};
   watermark_ = anchor_.watermark;
   report_.anchor_blob = anchor_.blob;
@@ -116,7 +127,7 @@ Result<RecoveryReport> Recovery::run() {
                                      std::to_string(anchor_.generation) +
                                      "; the device lost writes of both anchors"};
   settle_window();
-  if (Outcome raised = raise_generation(); !raised) return raised.error();
+  report_.torn_position = report_.torn_tail ? expected_.position : 0;
   report_.generation = anchor_.generation;
   return std::move(report_);
 }
@@ -437,7 +448,6 @@ bool Recovery::payloads_match(const Held& held) {
 // made durable before the anchor says that it is part of the log. Only then may anything be
 // appended.
 Outcome Recovery::raise_generation() {
-  report_.torn_position = report_.torn_tail ? expected_.position : 0;
   int error = s_.file.sync_sync();
   Anchor next = anchor_;
   ++next.anchor_sequence;
@@ -476,6 +486,23 @@ Outcome Recovery::raise_generation() {
 Result<RecoveryReport> Wal::recover(const std::function<void(const RecoveredRecord&)>& visit) {
   assert(!state_->recovered);
   return Recovery(*state_, visit).run();
+}
+
+Result<LogSummary> Wal::inspect(io::Loop& loop, base::BufferPool& pool, const std::string& path,
+                                const StoreId& store,
+                                const std::function<void(const RecoveredRecord&)>& visit) {
+  auto wal = open_file(loop, pool, path, store, {}, true);
+  if (!wal) return wal.error();
+  Recovery recovery(*(*wal)->state_, visit);
+  auto report = recovery.look();
+  if (!report) return report.error();
+  LogSummary out;
+  out.report = std::move(*report);
+  out.start_position = (*wal)->start_position();
+  out.end_position = recovery.end_position();
+  out.segment_bytes = (*wal)->segment_bytes();
+  out.capacity_bytes = (*wal)->capacity_bytes();
+  return out;
 }
 
 }  // namespace curve::wal

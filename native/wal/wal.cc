@@ -131,9 +131,15 @@ Outcome Wal::format(io::Loop& loop, const std::string& path, const FormatOptions
 Result<std::unique_ptr<Wal>> Wal::open(io::Loop& loop, base::BufferPool& pool,
                                        const std::string& path, const StoreId& store,
                                        const Options& options) {
+  return open_file(loop, pool, path, store, options, false);
+}
+
+Result<std::unique_ptr<Wal>> Wal::open_file(io::Loop& loop, base::BufferPool& pool,
+                                            const std::string& path, const StoreId& store,
+                                            const Options& options, bool read_only) {
   if (options.inflight_appends_max == 0 || options.inflight_appends_max > kInflightAppendsMax)
     return Error{Code::kInvalid, "WAL " + path + ": inflight_appends_max must be 1 to 64"};
-  auto file = io::File::open(loop, path, {});
+  auto file = io::File::open(loop, path, {.read_only = read_only});
   if (!file) return file.error();
   if (file->size_bytes() < kDataOffset + kSegmentsMin * kSegmentBytesMin)
     return Error{Code::kCorrupt, "WAL " + path + ": only " + std::to_string(file->size_bytes()) +

@@ -177,6 +177,13 @@ struct RecoveryReport {
   std::vector<std::byte> anchor_blob;
 };
 
+// What inspect() says of a log besides its records.
+struct LogSummary {
+  RecoveryReport report;  // as the next start would find it; `generation`: of the last writer
+  uint64_t start_position = 0, end_position = 0;
+  uint64_t segment_bytes = 0, capacity_bytes = 0;
+};
+
 class Wal {
  public:
   static Outcome format(io::Loop& loop, const std::string& path, const FormatOptions& options);
@@ -193,6 +200,11 @@ class Wal {
   // torn external payload: kTruncate) belongs in its first append; it promises nothing before that
   // one is done. Until then nothing is published, and another recovery says the same.
   Result<RecoveryReport> recover(const std::function<void(const RecoveredRecord&)>& visit);
+
+  // The log of a stopped store, read by the same table; nothing is changed. kLocked while it runs.
+  static Result<LogSummary> inspect(io::Loop& loop, base::BufferPool& pool, const std::string& path,
+                                    const StoreId& store,
+                                    const std::function<void(const RecoveredRecord&)>& visit);
 
   // Room for such an append now (in-flight slots are not room: see ready()). `reserve_bytes` is
   // kept free for others. payload_bytes: inline payloads. head_bytes: heads, annotations, and 4
@@ -235,6 +247,9 @@ class Wal {
   struct State;  // native/wal/state.h; nobody else's
 
  private:
+  static Result<std::unique_ptr<Wal>> open_file(io::Loop& loop, base::BufferPool& pool,
+                                                const std::string& path, const StoreId& store,
+                                                const Options& options, bool read_only);
   std::unique_ptr<State> state_;
   explicit Wal(std::unique_ptr<State> state);
 };

@@ -40,6 +40,7 @@ enum class FrameType : uint8_t {
   kPeerBeat = 50,
   kPeerBeatReply = 51,
   kPeerAppendReplies = 52,  // array
+  kChunkDigest = 54,        // what a replica holds of a chunk at a log index
   kSyncRequest = 56,
   kSyncReply = 57,
   kRepairRequest = 58,  // sectors that one replica has lost (R11)

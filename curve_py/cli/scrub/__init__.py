@@ -1,0 +1,1 @@
+"""Verbs of `curve scrub`: one file each."""

@@ -1,0 +1,1 @@
+"""Verbs of `curve store`: one file each, for a store whose chunkserver is stopped."""
