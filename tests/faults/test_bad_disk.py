@@ -171,12 +171,24 @@ def test_a_disk_that_cannot_write_takes_its_store_out_of_service(bad: Bad, opera
     servers = bad.servers
     with servers.connect() as cluster, checked_load(cluster, f"no-{operation}") as (writer, _, _):
         more(writer, 100)
+        log_file = servers.local.directory.log_file(bad.name)
+        before = log_file.stat().st_size
         bad.disk.order(fail=[operation])
-        eventually(lambda: servers.local.processes.pid(bad.name) is None, "the store stops")
+
+        def given_up() -> bool:
+            return b"store_failed" in log_file.read_bytes()[before:]
+
+        eventually(given_up, "the store takes itself out of service")
         more(writer, 100)
+        servers.pid(
+            bad.name
+        )  # the process goes on, to say why; a disk that works again is too late
+        bad.heal()
+        more(writer, 100)
+        servers.kill(bad.name)
         bad.whole_again()
         more(writer, 100)
-    log = servers.local.directory.log_file(bad.name).read_text()
+    log = log_file.read_text()
     assert "Traceback" not in log, log[-2000:]
 
 
