@@ -69,6 +69,7 @@ struct Wal::State {
   uint64_t failed_sequence = UINT64_MAX;
 
   base::List<io::Op> deferred;  // to be answered in a later turn
+  io::Op refusal;               // answers appends made after a failure
   io::Timer deferred_timer, idle_timer;
   uint64_t last_done_ns = 0;
   Append publish;
@@ -89,6 +90,7 @@ struct Wal::State {
   // wal.cc
   void set_up();
   void submit(Append* append);
+  void refuse(Append* append);
   size_t encode(Append* append, size_t used);
   void written(Append* append);
   void complete();

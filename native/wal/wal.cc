@@ -192,7 +192,7 @@ void Wal::State::set_up() {
   anchor_bytes = take_aligned(kAnchorBytes);
   draft.bytes = take_aligned(footer_bytes_max);
   sealed.bytes = take_aligned(footer_bytes_max);
-  deferred_timer.owner = idle_timer.owner = this;
+  deferred_timer.owner = idle_timer.owner = refusal.owner = this;
   deferred_timer.fire = [](io::Timer* t) { static_cast<State*>(t->owner)->run_deferred(); };
   idle_timer.fire = [](io::Timer* t) { static_cast<State*>(t->owner)->idle(); };
 }
@@ -220,16 +220,22 @@ void Wal::append(Append* append) {
   append->result = Code::kOk;
   append->written = false;
   append->op.owner = append;
-  if (s.failed) {
-    append->result = Code::kIo;
-    append->op.done = [](io::Op* op) {
-      auto* a = static_cast<Append*>(op->owner);
-      a->done(a);
-    };
-    s.defer(&append->op, -EIO);
-    return;
-  }
-  s.submit(append);
+  s.failed ? s.refuse(append) : s.submit(append);
+}
+
+// Out of service: it is answered in its turn, behind those whose writes still run (R2: the owner
+// relies on the order, and keeps their memory until then).
+void Wal::State::refuse(Append* append) {
+  append->sequence = UINT64_MAX;
+  inflight.push_back(append);
+  ++inflight_count;
+  refusal.done = [](io::Op* op) {
+    auto* self = static_cast<State*>(op->owner);
+    for (Append* a = self->inflight.front(); a; a = self->inflight.next(a))
+      a->written |= a->sequence == UINT64_MAX;
+    self->complete();
+  };
+  if (!refusal.linked()) defer(&refusal, -EIO);
 }
 
 void Wal::State::submit(Append* append) {

@@ -237,6 +237,30 @@ TEST(Wal, AFailedExternalPayloadFailsItsAppendAndThoseBehind) {
   for (Append& a : appends) a.header = {};
 }
 
+TEST(Wal, AfterAFailureAppendsAreStillAnsweredInOrder) {  // their memory is the owner's until then
+  TestLog log(14);
+  std::vector<const Append*> answered;
+  Append appends[3];
+  for (Append& a : appends) {
+    a.records.resize(1);
+    a.records[0].type = RecordType::kLocal;
+    a.owner = &answered;
+    a.done = [](Append* x) { static_cast<std::vector<const Append*>*>(x->owner)->push_back(x); };
+  }
+  appends[1].external_pending = 1;
+  log.node().disk->faults.write_error_chance = 1;
+  log.wal().append(&appends[0]);
+  log.wal().append(&appends[1]);
+  log.run_for(sim::kSecond);
+  EXPECT_TRUE(log.wal().failed());
+  log.wal().append(&appends[2]);
+  log.run_for(sim::kSecond);
+  EXPECT_EQ(answered, (std::vector<const Append*>{&appends[0]}));
+  log.wal().external_done(&appends[1], 0);
+  EXPECT_EQ(answered, (std::vector<const Append*>{&appends[0], &appends[1], &appends[2]}));
+  for (Append& a : appends) a.header = {};
+}
+
 TEST(Wal, AnIdleLogPublishesItsLastWatermarkOnceAndSleeps) {  // R3
   TestLog log(14);
   log.append_and_settle(1);
