@@ -20,6 +20,17 @@ uint32_t sector_count(const wire::RequestBody& body) {
   return (body.offset_bytes + body.bytes + kSectorBytes - 1) / kSectorBytes - first_sector(body);
 }
 
+// What a fence or deletion in the log will do to the fences of `volume`.
+void raise_fences(Fences& fences, VolumeId volume, std::span<const std::byte> head) {
+  const auto fence = decode_command<FenceCommand>(head);
+  if (!fence || fence->volume != volume ||
+      head.size() != sizeof(FenceCommand) + fence->revoked * sizeof(Epoch))
+    return;
+  std::vector<Epoch> revoked(fence->revoked);
+  if (!revoked.empty())
+    std::memcpy(revoked.data(), head.data() + sizeof(FenceCommand), revoked.size() * sizeof(Epoch));
+  fences.raise(volume, fence->floor, fence->ceiling, revoked);
+}
 }  // namespace
 
 // R13: a client has one connection. The old one is shut, and what was read from it but not proposed
@@ -284,31 +295,43 @@ void StoreServer::State::propose_range(Request* request) {
   if (request->merging) end_merge(request);
 }
 
-// The value of a sector among entries appended but not applied. False: not among them.
+// The value of a sector among entries appended but not applied. False: not among them. R12: a fence
+// among them refuses what is appended behind it, so the fences are followed from entry to entry:
+// what will not be applied is no value to merge with.
 bool StoreServer::State::newest_appended(Copyset& copyset, const ChunkKey& chunk, uint32_t sector,
                                          std::byte* into) {
   raft::Group& raft = copyset.group->raft();
-  for (Index index = raft.last_index(); index > copyset.applied; --index) {
-    replica::Entry* entry = replica->entry_at(*copyset.group, index);
+  Fences fences;
+  if (auto now = copyset.fences.all().find(chunk.volume); now != copyset.fences.all().end())
+    fences.raise(chunk.volume, now->second.floor, now->second.ceiling, now->second.revoked);
+  const replica::Entry* newest = nullptr;
+  uint32_t first_sector_of_newest = 0;
+  for (Index index = copyset.applied + 1; index <= raft.last_index(); ++index) {
+    const replica::Entry* entry = replica->entry_at(*copyset.group, index);
     if (!entry || entry->type != raft::EntryType::kData) continue;
     const auto type = command_type(entry->head);
+    if (type == CommandType::kFence || type == CommandType::kDeleteVolume) {
+      raise_fences(fences, chunk.volume, entry->head);
+      continue;
+    }
     if (type != CommandType::kWrite && type != CommandType::kZero) continue;
     const auto range = decode_range(entry->head);
     if (!range || ChunkKey{range->volume, range->chunk} != chunk || sector < range->first_sector ||
         sector >= range->first_sector + range->sectors) {
       continue;
     }
-    if (!range->restores && copyset.fences.check(range->volume, range->epoch) != Code::kOk)
-      continue;
-    if (type == CommandType::kZero) {
-      std::memset(into, 0, kSectorBytes);
-    } else {
-      std::memcpy(into, entry->payload.data() + (sector - range->first_sector) * kSectorBytes,
-                  kSectorBytes);
-    }
-    return true;
+    if (!range->restores && fences.check(range->volume, range->epoch) != Code::kOk) continue;
+    newest = entry;
+    first_sector_of_newest = range->first_sector;
   }
-  return false;
+  if (!newest) return false;
+  if (command_type(newest->head) == CommandType::kZero) {
+    std::memset(into, 0, kSectorBytes);
+  } else {
+    std::memcpy(into, newest->payload.data() + (sector - first_sector_of_newest) * kSectorBytes,
+                kSectorBytes);
+  }
+  return true;
 }
 
 void StoreServer::State::start_merge(Request* request) {
