@@ -418,7 +418,7 @@ void Scrub::check_next(const std::shared_ptr<Check>& check) {
     const uint32_t chunk = check->next_chunk++;
     if (base::copyset_index(request.placement_id, chunk, request.copysets) != wanted) continue;
     auto it = server_.copysets.find(request.copyset);
-    if (it == server_.copysets.end() || !it->second->group->is_leader()) {
+    if (it == server_.copysets.end() || !it->second->group || !it->second->group->is_leader()) {
       check->report.code = Code::kNotLeader;
       break;
     }

@@ -93,7 +93,8 @@ void SyncSource::begin(const StoreId& peer, wire::Connection* connection, Copyse
                                                     raft.lease_valid(server_.loop.now_ns()));
   // R10: a replica is never filled with less than it has applied, nor with a configuration that
   // comes after S.
-  if (!leads || copyset.applied < body.commit || raft.committed_config_index() > copyset.applied) {
+  const bool older = copyset.applied < body.commit && !CURVE_MUTANT("r10_fill_with_less");
+  if (!leads || older || raft.committed_config_index() > copyset.applied) {
     reply.code = static_cast<uint16_t>(leads ? Code::kBusy : Code::kNotLeader);
     return connection->send(wire::FrameType::kSyncReply, tag, wire::body_bytes(reply));
   }
@@ -318,7 +319,8 @@ void SyncTarget::on_begin(const SyncReplyBody& reply, std::span<const std::byte>
   Fences check;
   base::Reader fence_reader(fences);
   if (!reader.ok() || !config || !check.merge(fence_reader) || !fence_reader.done()) return;
-  if (reply.index < copyset_.group->raft().commit()) {  // it knows more than when it asked
+  if (reply.index < copyset_.group->raft().commit() &&
+      !CURVE_MUTANT("r10_fill_with_less")) {  // it knows more than when it asked
     lost();
     begin_after_ns_ = server_.loop.now_ns() + kRetryNs;
     return;
@@ -439,7 +441,8 @@ void SyncTarget::on_block(const SyncReplyBody& reply, std::span<const std::byte>
       return restart(leader_);
     }
   }
-  write->op.index = 0;  // not before the page is complete
+  // Not before the page is complete.
+  write->op.index = CURVE_MUTANT("r10_page_complete_early") ? index_ : 0;
   write->clear = static_cast<uint16_t>(~reply.written);
   write->payload = std::move(payload);
   write->op.from = write->payload.bytes();

@@ -59,6 +59,10 @@ void Replica::remove_group(CopysetId id, std::function<void(Code)> done) {
   }
   std::erase_if(catch_ups_, [](const auto& job) { return !job->group && !job->reading; });
   drop_from(group, 0);
+  if (CURVE_MUTANT("r1_removal_not_durable")) {
+    removed_.erase(id);
+    return done(Code::kOk);
+  }
   Batch& batch = open_batch(0);
   batch.heads.push_back(encode_group_blob(grave));
   wal::Record& record = batch.add(nullptr, id, wal::RecordType::kRemoved);

@@ -4,6 +4,7 @@
 
 #include "native/base/bytes.h"
 #include "native/base/log.h"
+#include "native/base/mutant.h"
 #include "native/replica/internal.h"
 
 namespace curve::replica {
@@ -79,7 +80,10 @@ Result<wal::RecoveryReport> Replica::recover(const std::map<CopysetId, GroupBlob
       case wal::RecordType::kGroup:
       case wal::RecordType::kRemoved: {
         // R1: what an earlier replica of this group logged here is none of the next one's.
-        if (in_checkpoint && it != found.end()) return it->second.begin(it->second.blob);
+        if (in_checkpoint && it != found.end()) {
+          if (!CURVE_MUTANT("r1_earlier_life_counts")) it->second.begin(it->second.blob);
+          return;
+        }
         auto blob = decode_group_blob(record.head);
         if (!blob) {
           error = blob.error();

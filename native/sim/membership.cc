@@ -55,6 +55,11 @@ std::optional<Membership::Report> Membership::report(size_t index) {
 // Volume maps follow the members with a delay.
 void Membership::watch() {
   bool changed = false;
+  for (const auto& [index, store] : removed_) {
+    if (has_replica(index, store))
+      verdict_.fail("R1 removal", "store " + std::to_string(store) + " has copyset " +
+                                      std::to_string(index) + " again, which it was to forget");
+  }
   for (size_t index = 0; index < routes_.size(); ++index) {
     const auto seen = report(index);
     if (!seen || !seen->committed) continue;
@@ -148,7 +153,9 @@ void Membership::change(size_t index, const Report& seen, MemberChange kind, con
 }
 
 void Membership::join(size_t index, size_t store) {
-  send(store, [this, index](copyset::StoreServer& server) {
+  send(store, [this, index, store](copyset::StoreServer& server) {
+    ++joins_[{index, store}];
+    removed_.erase({index, store});
     server.join({stores_.copyset_id(index)}, [this](const std::vector<CopysetId>& joined) {
       verdict_.counts["joins"] += joined.size();
     });
@@ -156,11 +163,15 @@ void Membership::join(size_t index, size_t store) {
 }
 
 void Membership::remove(size_t index, size_t store, Index config_index) {
-  send(store, [this, index, config_index](copyset::StoreServer& server) {
+  send(store, [this, index, store, config_index](copyset::StoreServer& server) {
     if (!server.replica().find(stores_.copyset_id(index))) return;
-    server.remove_replica(stores_.copyset_id(index), config_index, [this](bool removed) {
-      if (removed) ++verdict_.counts["removals"];
-    });
+    const std::pair<size_t, size_t> key{index, store};
+    server.remove_replica(stores_.copyset_id(index), config_index,
+                          [this, key, joins = joins_[key]](bool removed) {
+                            if (!removed) return;
+                            ++verdict_.counts["removals"];
+                            if (joins_[key] == joins) removed_.insert(key);
+                          });
   });
 }
 
@@ -188,8 +199,9 @@ void Membership::mend(size_t index) {
     const raft::Member& member = config.members[i];
     const size_t number = number_of(member.store);
     const bool runs = stores_.running(number) != nullptr;
-    if (runs && !has_replica(index, number)) join(index, number);
     if (member.role == raft::MemberRole::kLearner) {
+      // Only a learner may be without its replica yet: a voter never loses it.
+      if (runs && !has_replica(index, number)) join(index, number);
       (runs ? learner : dead) = member.store;
     } else if (!runs) {
       dead = member.store;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -58,6 +59,10 @@ class Membership {
   bool running_ = false, healing_ = false;
   bool wants_death_ = false;
   std::vector<std::vector<size_t>> routes_;
+  // (copyset, store) whose removal was answered, with no order to join since: genesis, repeated at
+  // every start, does not bring it back, nor does a restart (R1).
+  std::set<std::pair<size_t, size_t>> removed_;
+  std::map<std::pair<size_t, size_t>, uint64_t> joins_;  // orders so far
 };
 
 }  // namespace curve::sim
