@@ -7,7 +7,6 @@ happen before the loop has anything else to do. Thread: the asyncio loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import logging
 from typing import Any
@@ -30,6 +29,7 @@ from curve_py.errors import (
     CurveTimeoutError,
     UnavailableError,
 )
+from curve_py.service.native_events import NativeEvents
 from curve_py.types import new_uuid
 
 _EVENTS_PER_TURN = 64
@@ -100,9 +100,8 @@ class Store:
     def __init__(self, native: NativeStore) -> None:
         self.native = native
         self._waiting: dict[int, asyncio.Future[Any]] = {}
-        self._readable = asyncio.Event()
+        self._events = NativeEvents(native.fileno)
         self._started = False
-        self._stopped = False
         self.failure = ""  # why it is out of service, in one sentence
 
     async def form_copysets(
@@ -187,39 +186,15 @@ class Store:
 
         A store that takes itself out of service does not end it: the process goes on reporting why.
         """
-        stopping = asyncio.create_task(self._stop_when(stop))
         try:
-            self._arm()
-            while not self._stopped:
-                await self._readable.wait()
-                self._readable.clear()
-                await self._drain()
-                self._arm()
+            await self._events.run(stop, self._drain)
         finally:
-            self._stopped = True
-            stopping.cancel()
-            with contextlib.suppress(ValueError, OSError):
-                asyncio.get_running_loop().remove_reader(self.native.fileno())
             for future in self._waiting.values():
                 if not future.done():
                     future.set_exception(UnavailableError("The chunkserver is shutting down."))
 
-    async def _stop_when(self, stop: asyncio.Event) -> None:
-        await stop.wait()
-        self._stopped = True
-        self._readable.set()
-
-    def _arm(self) -> None:
-        loop, descriptor = asyncio.get_running_loop(), self.native.fileno()
-
-        def on_readable() -> None:
-            loop.remove_reader(descriptor)
-            self._readable.set()
-
-        loop.add_reader(descriptor, on_readable)
-
     async def _drain(self) -> None:
-        while not self._stopped and (events := self.native.poll(_EVENTS_PER_TURN)):
+        while not self._events.stopped and (events := self.native.poll(_EVENTS_PER_TURN)):
             for name, *fields in events:
                 self._handle(name, fields)
             await asyncio.sleep(0)
@@ -247,7 +222,7 @@ class Store:
                 if fields and fields[0]:
                     self._fail(str(fields[0]))
                 else:
-                    self._stopped = True
+                    self._events.stopped = True
 
     def _fail(self, sentence: str) -> None:
         self.failure = sentence

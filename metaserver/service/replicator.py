@@ -10,7 +10,6 @@ than a slice. Thread: the asyncio loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
@@ -24,6 +23,7 @@ from curve_py.errors import (
     NotLeaderError,
     UnavailableError,
 )
+from curve_py.service.native_events import NativeEvents
 from metaserver.domain.codec import CodecError, encode_command
 from metaserver.domain.commands import Command
 from metaserver.domain.entities import Result
@@ -76,9 +76,8 @@ class Replicator:
         self._serving = False
         self._proposals: dict[int, asyncio.Future[Result]] = {}
         self._reads: dict[int, asyncio.Future[None]] = {}
-        self._readable = asyncio.Event()
+        self._events = NativeEvents(node.fileno)
         self._started = False
-        self._stopped = False
         self._leading: asyncio.Task[None] | None = None
         self._snapshotting: asyncio.Task[None] | None = None
 
@@ -100,7 +99,7 @@ class Replicator:
     def require_leader(self) -> None:
         if self._serving:
             return
-        if self._stopped:
+        if self._events.stopped:
             raise UnavailableError("This metaserver is shutting down.")
         if self._leader_term:
             raise UnavailableError("This metaserver has just been elected and is catching up.")
@@ -172,37 +171,13 @@ class Replicator:
 
     async def run(self, stop: asyncio.Event) -> None:
         """From `start` until `stop` is set. Raises CurveError when the node cannot go on."""
-        stopping = asyncio.create_task(self._stop_when(stop))
         try:
-            self._arm()
-            while not self._stopped:
-                await self._readable.wait()
-                self._readable.clear()
-                await self._drain()
-                self._arm()
+            await self._events.run(stop, self._drain)
         finally:
-            self._stopped = True
-            stopping.cancel()
-            with contextlib.suppress(ValueError, OSError):
-                asyncio.get_running_loop().remove_reader(self._node.fileno())
             await self._step_down()
 
-    async def _stop_when(self, stop: asyncio.Event) -> None:
-        await stop.wait()
-        self._stopped = True
-        self._readable.set()
-
-    def _arm(self) -> None:
-        loop, descriptor = asyncio.get_running_loop(), self._node.fileno()
-
-        def on_readable() -> None:
-            loop.remove_reader(descriptor)  # until it has been drained: no spinning meanwhile
-            self._readable.set()
-
-        loop.add_reader(descriptor, on_readable)
-
     async def _drain(self) -> None:
-        while not self._stopped and (events := self._node.poll(EVENTS_PER_TURN)):
+        while not self._events.stopped and (events := self._node.poll(EVENTS_PER_TURN)):
             for event in events:
                 await self._handle(event)
             self.watches.notify(self.state.changes.take())
@@ -229,7 +204,7 @@ class Replicator:
                 if self._snapshotting is None or self._snapshotting.done():
                     self._snapshotting = asyncio.create_task(self._make_snapshot())
             case Stopped(error=error):
-                self._stopped = True
+                self._events.stopped = True
                 if error:
                     raise InternalError(f"The metaserver's log stopped: {error}")
 
