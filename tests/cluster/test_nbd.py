@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import subprocess
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,3 +96,33 @@ def test_an_export_in_use_grows_for_new_connections(cluster, uri: str) -> None: 
         if json.loads(client("nbdinfo", "--json", uri))["exports"][0]["export-size"] == 2 << 30:
             return
     raise AssertionError("the export keeps its old size")
+
+
+def test_unexport_ends_what_would_never_end(cluster, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    cluster.curve("volume", "create", "stuck", "64MiB")
+    nbd = f"unix:{tmp_path}/stuck.sock"
+    options = ("--nbd", nbd, "--metrics", "127.0.0.1:0")
+    export = cluster.curve("volume", "export", "stuck", *options)["export"]
+    client("qemu-io", "-f", "raw", "-c", "write 0 64k", export["uri"])
+    cluster.kill(*list(cluster.pids("chunkserver"))[:2])
+    metrics = f"http://{export['http_address']}/metrics"
+    try:
+        writer = subprocess.Popen(
+            ["qemu-io", "-f", "raw", "-c", "write 0 64k", export["uri"]],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        while True:  # until the write is on its way
+            with urllib.request.urlopen(metrics) as answer:
+                if 'curve_client_inflight{volume="stuck"} 1.0' in answer.read().decode():
+                    break
+            assert writer.poll() is None
+            time.sleep(0.02)
+        done = cluster.run("volume", "unexport", "stuck", json=False)
+        assert done.returncode == 0, done.stderr
+        assert "1 requests did not end within 5 s" in " ".join(done.stdout.split())
+        assert "write failed" in writer.communicate(timeout=60)[0]
+    finally:
+        cluster.up()
+    cluster.curve("volume", "delete", "stuck")

@@ -8,10 +8,11 @@ thread alone: this loop may stand still without any I/O being slower.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json as json_module
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,8 @@ from curve_py.service.lifecycle import run_service
 from curve_py.service.structured_log import set_up_logging
 
 _log = logging.getLogger(__name__)
+
+_GRACE_SECONDS = 5.0  # for requests in flight when an export ends
 
 
 def run(
@@ -82,7 +85,9 @@ class Exporter:
             server.close()
         finally:
             control.unlink(missing_ok=True)
-            await asyncio.to_thread(node.nbd_close, self._server)
+            await _end(
+                asyncio.to_thread(node.nbd_close, self._server), list(self._volumes.values())
+            )
             await asyncio.to_thread(self._cluster.close)
             if path:
                 await asyncio.to_thread(Path(path).unlink, missing_ok=True)
@@ -157,16 +162,18 @@ class Exporter:
         if name in self._adding:
             raise ConflictError(f"Volume '{name}' is being exported right now.", "Try again.")
         removed = []
+        forced = 0
         volume = self._volumes.get(name)
         if volume is not None:
             removed.append(self._fields(name))
             del self._volumes[name]
             node = self._cluster.node()
-            await asyncio.to_thread(node.nbd_remove, self._server, name)
+            forced = await _end(asyncio.to_thread(node.nbd_remove, self._server, name), [volume])
             await asyncio.to_thread(volume.close)
             await asyncio.to_thread(self._record)
-            _log.info("export ended", extra={"volume": name})
-        return {"removed": removed, "left": len(self._volumes) + len(self._adding)}
+            _log.info("export ended", extra={"volume": name, "requests_cut_off": forced})
+        left = len(self._volumes) + len(self._adding)
+        return {"removed": removed, "left": left, "requests_cut_off": forced}
 
     def _export(self, name: str) -> Export:
         mode = str(self._volumes[name].mode)
@@ -197,6 +204,23 @@ class Exporter:
                     families[key] = family
                 family.add_metric([name], value)  # type: ignore[attr-defined]
         yield from families.values()
+
+
+async def _end(ending: Coroutine[Any, Any, None], volumes: list[Volume]) -> int:
+    """Waits for requests in flight to end, but not for ever: what no majority answers then ends
+    with an error, as its volume is closed. Returns how many those were.
+    """
+    task = asyncio.ensure_future(ending)
+    done, _ = await asyncio.wait({task}, timeout=_GRACE_SECONDS)
+    cut_off = 0
+    if not done:
+        for volume in volumes:
+            with contextlib.suppress(CurveError):  # fenced: its requests end by themselves
+                cut_off += volume.stats()["inflight"]
+        _log.warning("requests do not end", extra={"requests_cut_off": cut_off})
+        await asyncio.gather(*(asyncio.to_thread(volume.close) for volume in volumes))
+    await task
+    return cut_off
 
 
 class _Collector:

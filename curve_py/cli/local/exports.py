@@ -108,20 +108,25 @@ class Exports:
         )
         return Export(**answer["export"])
 
-    def remove(self, volume: str) -> list[Export]:
-        """Ends every export of the volume. Raises NotFoundError when there is none."""
+    def remove(self, volume: str) -> tuple[builtins.list[Export], int]:
+        """Ends every export of the volume. Raises NotFoundError when there is none.
+
+        Returns them, and how many requests were cut off because they did not end.
+        """
         self.forget(volume)
-        removed = []
+        removed: builtins.list[Export] = []
+        cut_off = 0
         for name in self._running():
             answer = self._call(name, {"verb": "remove", "volume": volume})
             removed += [Export(**export) for export in answer["removed"]]
+            cut_off += answer["requests_cut_off"]
             if not answer["left"]:
                 self._processes.stop([name])
         if not removed:
             raise NotFoundError(
                 f"Volume '{volume}' is not exported from here.", "See: curve volume list"
             )
-        return removed
+        return removed, cut_off
 
     def list(self) -> list[Export]:
         found: list[Export] = []

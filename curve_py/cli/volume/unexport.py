@@ -12,8 +12,14 @@ def run(name: str, dir: DirOption = None, json: JsonOption = False) -> None:  # 
     """End the exports of a volume from this machine."""
     directory = ClusterDirectory(dir)
     directory.load()
-    removed = Exports(directory).remove(name)
+    removed, cut_off = Exports(directory).remove(name)
+    lines = [f"Volume '{name}' is not exported at {export.address} any more." for export in removed]
+    if cut_off:
+        lines.append(
+            f"{cut_off} requests did not end within 5 s and were answered with an error: "
+            "see `curve status` for chunkservers that are down."
+        )
     Output(json).result(
-        {"removed": [export_fields(export) for export in removed]},
-        *(f"Volume '{name}' is not exported at {export.address} any more." for export in removed),
+        {"removed": [export_fields(export) for export in removed], "requests_cut_off": cut_off},
+        *lines,
     )
