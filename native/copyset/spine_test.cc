@@ -93,10 +93,23 @@ TEST_F(Spine, WritesWaitForRoomInTheLogAndAreNotBounced) {
   auto data = pattern(4096, 1);
   for (uint64_t chunk = 0; chunk < 16; ++chunk)  // who leads is known from here on
     ASSERT_EQ(io(client::IoType::kWrite, chunk * kChunkBytes, data), Code::kOk);
+  const auto terms = [&] {
+    std::map<CopysetId, Term> out;
+    for (auto& server : servers) {
+      if (!server) continue;
+      for (const CopysetStatus& status : server->status(true).copysets)
+        out[status.copyset] = std::max(out[status.copyset], status.term);
+    }
+    return out;
+  };
   const uint64_t retries = client->stats().retries;
+  const auto before = terms();
   flood(60);
   EXPECT_GT(waited(), 0u);
-  EXPECT_EQ(client->stats().retries, retries);
+  // On a machine with no time for anybody a leader may lose its lease, and then clients do retry.
+  if (terms() == before) {
+    EXPECT_EQ(client->stats().retries, retries);
+  }
 }
 
 TEST_F(Spine, WhatMayNotWaitIsRepeatedByTheClient) {
