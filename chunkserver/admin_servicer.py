@@ -208,7 +208,9 @@ class AdminServicer(ChunkserverAdminServicer):
             )
 
     def _outcome(self, done: CopysetsDone) -> pb.CopysetOutcome:
-        outcome = pb.CopysetOutcome(applied_copyset_ids=done.applied)
+        outcome = pb.CopysetOutcome(
+            applied_copyset_ids=done.applied, no_space_copyset_ids=done.no_space
+        )
         if done.not_leader:
             known = leaders(self._store.native.status())
             for copyset_id in done.not_leader:

@@ -8,7 +8,7 @@ the disk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
@@ -16,12 +16,14 @@ from typing import Any, Protocol
 class CopysetsDone:
     """Answer to `fence` and `delete_volume` (event names FenceDone, DeleteDone).
 
-    `applied`: copysets led here where it is applied; `not_leader`: those led elsewhere.
+    `applied`: copysets led here where it is applied; `not_leader`: those led elsewhere; `no_space`:
+    refused for good, because checkpoints have no room for fences of more volumes.
     """
 
     ticket: int
     applied: list[int]
     not_leader: list[int]
+    no_space: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@
   failure: a sentence when the store is out of service, else "",
   counters: {name: number that only rises}, gauges: {name: number},
   latency: {operation: {"buckets_us": [upper bounds], "counts": [one more than bounds],
-            "sum_us": number}}
+            "sum_us": number}}, for read and write (from frame to answer, where this store leads),
+           replicate (from the log index to applied) and wal_append (from write to durable)
 """
 
 from __future__ import annotations

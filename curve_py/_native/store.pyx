@@ -15,6 +15,10 @@ from curve_py.errors import InvalidError
 from curve_py.native_errors import native_error
 
 
+cdef extern from "native/base/latency.h" namespace "curve::base" nogil:
+    cdef cppclass Latency:
+        uint64_t sum_us
+
 cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
     cdef cppclass ServerOptions:
         ServerOptions()
@@ -38,6 +42,7 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
         uint64_t ticket
         vector[uint64_t] done
         vector[uint64_t] not_leader
+        vector[uint64_t] no_space
         string error
         CheckReport report
         cbool applied
@@ -78,8 +83,10 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
     cdef cppclass ServerCounters:
         uint64_t reads, writes, zeroes, read_bytes, written_bytes, refused, parked
         uint64_t wal_appends, checkpoints, background_blocks, syncs_started, syncs_finished, sync_bytes
-        uint64_t corrupt_reads, merges
+        uint64_t waited, corrupt_reads, merges
         uint64_t damaged_sectors, repaired_sectors, repairs_failed, repairs_answered, repairs_dropped, blocks_restored
+    cdef cppclass ServerLatency:
+        Latency read, write, replicate, wal_append
     cdef cppclass PeerStatus "curve::replica::PeerStatus":
         StoreId store
         string address
@@ -90,10 +97,12 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
         uint64_t incarnation
         uint64_t blocks_total, blocks_free, blocks_reserved, blocks_pending_free, pages_total, pages_free
         uint64_t wal_capacity_bytes, wal_used_bytes
+        uint64_t fence_bytes, fence_bytes_max
         cbool direct_io, wal_torn_tail, wal_damaged
         uint32_t sessions, pages_lost
         ScrubStatus scrub
         ServerCounters counters
+        ServerLatency latency
         string failure
         vector[CopysetStatus] copysets
         vector[PeerStatus] peers
@@ -142,6 +151,8 @@ cdef extern from "curve_py/_native/store_glue.h" namespace "curve::glue" nogil:
     MemberOrder member_order(uint64_t copyset, int change, const StoreId& store, uint32_t voters_min)
     vector[StoreId] members_of(const StoreEvent& event, int role)
     int progress_role(const Progress& progress)
+    vector[uint64_t] latency_bounds()
+    vector[uint64_t] latency_counts(const Latency& latency)
 
 
 _ROLES = ("follower", "candidate", "candidate", "leader")
@@ -205,6 +216,10 @@ def dump_wal(str wal_path, str data_path, int descriptor):
         done = store_dump_wal(wal, data, descriptor, error)
     if not done:
         raise native_error(code_number(error.code), error.message.decode())
+
+
+cdef dict _latency(const Latency& latency):
+    return {"buckets_us": latency_bounds(), "counts": latency_counts(latency), "sum_us": latency.sum_us}
 
 
 cdef class StoreServer:
@@ -307,7 +322,7 @@ cdef class StoreServer:
                 out.append(("FormDone", events[i].ticket, list(events[i].done)))
             elif kind == 1 or kind == 2:
                 out.append(("FenceDone" if kind == 1 else "DeleteDone", events[i].ticket, list(events[i].done),
-                            list(events[i].not_leader)))
+                            list(events[i].not_leader), list(events[i].no_space)))
             elif kind == 4:
                 out.append(("MembersDone", events[i].ticket, bool(events[i].applied), _id_or_none(events[i].leader),
                             events[i].error.decode(), events[i].config_index, _member_ids(events[i], 0),
@@ -458,6 +473,7 @@ cdef class StoreServer:
                 "scrub_damaged_pages": status.scrub.damaged_pages,
                 "scrub_chunks_compared": status.scrub.chunks_compared,
                 "scrub_chunks_differ": status.scrub.chunks_differ,
+                "waited_for_log": k2.waited,
             },
             "gauges": {
                 "sessions": status.sessions, "blocks_reserved": status.blocks_reserved,
@@ -467,6 +483,12 @@ cdef class StoreServer:
                 "out_of_service": int(not status.failure.empty()),
                 "scrub_running": int(status.scrub.running),
                 "scrub_finished_seconds": status.scrub.finished_ns // 1000000000,
+                "fence_bytes": status.fence_bytes,
+                "fence_bytes_max": status.fence_bytes_max,
             },
-            "latency": {},
+            "latency": {
+                "read": _latency(status.latency.read), "write": _latency(status.latency.write),
+                "replicate": _latency(status.latency.replicate),
+                "wal_append": _latency(status.latency.wal_append),
+            },
         }

@@ -91,6 +91,12 @@ inline bool store_dump_wal(const std::string& wal, const std::string& data, int 
   if (!outcome) error = outcome.error();
   return outcome.ok();
 }
+inline std::vector<uint64_t> latency_bounds() {
+  return {base::Latency::kBoundsUs.begin(), base::Latency::kBoundsUs.end()};
+}
+inline std::vector<uint64_t> latency_counts(const base::Latency& latency) {
+  return {latency.counts.begin(), latency.counts.end()};
+}
 inline int event_type(const copyset::StoreEvent& event) { return static_cast<int>(event.type); }
 inline copyset::MemberOrder member_order(CopysetId copyset, int change, const StoreId& store, uint32_t voters_min) {
   return {copyset, static_cast<copyset::MemberChange>(change), store, voters_min};

@@ -98,12 +98,14 @@ class CopysetLeaderHint(_message.Message):
     def __init__(self, copyset_id: _Optional[int] = ..., leader_store_id: _Optional[bytes] = ...) -> None: ...
 
 class CopysetOutcome(_message.Message):
-    __slots__ = ("applied_copyset_ids", "not_leader")
+    __slots__ = ("applied_copyset_ids", "not_leader", "no_space_copyset_ids")
     APPLIED_COPYSET_IDS_FIELD_NUMBER: _ClassVar[int]
     NOT_LEADER_FIELD_NUMBER: _ClassVar[int]
+    NO_SPACE_COPYSET_IDS_FIELD_NUMBER: _ClassVar[int]
     applied_copyset_ids: _containers.RepeatedScalarFieldContainer[int]
     not_leader: _containers.RepeatedCompositeFieldContainer[CopysetLeaderHint]
-    def __init__(self, applied_copyset_ids: _Optional[_Iterable[int]] = ..., not_leader: _Optional[_Iterable[_Union[CopysetLeaderHint, _Mapping]]] = ...) -> None: ...
+    no_space_copyset_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, applied_copyset_ids: _Optional[_Iterable[int]] = ..., not_leader: _Optional[_Iterable[_Union[CopysetLeaderHint, _Mapping]]] = ..., no_space_copyset_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GetStoreStatusRequest(_message.Message):
     __slots__ = ("header",)

@@ -23,6 +23,7 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_CODE_TIMEOUT: _ClassVar[ErrorCode]
     ERROR_CODE_UNSUPPORTED: _ClassVar[ErrorCode]
     ERROR_CODE_INTERNAL: _ClassVar[ErrorCode]
+    ERROR_CODE_NO_SPACE: _ClassVar[ErrorCode]
 
 class ReplicaRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -52,6 +53,7 @@ ERROR_CODE_UNAUTHENTICATED: ErrorCode
 ERROR_CODE_TIMEOUT: ErrorCode
 ERROR_CODE_UNSUPPORTED: ErrorCode
 ERROR_CODE_INTERNAL: ErrorCode
+ERROR_CODE_NO_SPACE: ErrorCode
 REPLICA_ROLE_UNSPECIFIED: ReplicaRole
 REPLICA_ROLE_FOLLOWER: ReplicaRole
 REPLICA_ROLE_CANDIDATE: ReplicaRole

@@ -40,6 +40,7 @@ _CODES: dict[ErrorKind, tuple[pb.ErrorCode, grpc.StatusCode]] = {
     ErrorKind.TIMEOUT: (pb.ERROR_CODE_TIMEOUT, grpc.StatusCode.DEADLINE_EXCEEDED),
     ErrorKind.UNSUPPORTED: (pb.ERROR_CODE_UNSUPPORTED, grpc.StatusCode.UNIMPLEMENTED),
     ErrorKind.INTERNAL: (pb.ERROR_CODE_INTERNAL, grpc.StatusCode.INTERNAL),
+    ErrorKind.NO_SPACE: (pb.ERROR_CODE_NO_SPACE, grpc.StatusCode.RESOURCE_EXHAUSTED),
 }
 _KIND_OF_CODE = {code: kind for kind, (code, _) in _CODES.items()}
 

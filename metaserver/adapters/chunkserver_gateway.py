@@ -170,4 +170,5 @@ def _outcome(answer: pb.CopysetOutcome) -> CopysetOutcome:
     return CopysetOutcome(
         tuple(answer.applied_copyset_ids),
         tuple((hint.copyset_id, hint.leader_store_id or None) for hint in hints),
+        tuple(answer.no_space_copyset_ids),
     )

@@ -167,12 +167,13 @@ class UnreachableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CopysetOutcome:
-    """Of a fence or a deletion: where it is applied, and who is said to lead the rest (None:
-    unknown).
+    """Of a fence or a deletion: where it is applied, who is said to lead the rest (None: unknown),
+    and who refuses it because a replica has no room for fences of more volumes.
     """
 
     applied: tuple[int, ...]
     not_leader: tuple[tuple[int, bytes | None], ...]
+    no_space: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from curve_py.errors import NoSpaceError
 from metaserver.domain.entities import Chunkserver, Copyset, Pool
 from metaserver.domain.ports import CopysetOutcome, UnreachableError
 from metaserver.domain.state import MetaState
@@ -28,6 +29,7 @@ class Round:
     def __init__(self, copysets: list[Copyset], health: Health) -> None:
         self._members: dict[int, tuple[bytes, ...]] = {c.copyset_id: c.replicas for c in copysets}
         self._ask: dict[int, bytes] = {}
+        self.refused: set[int] = set()
         for copyset in copysets:
             leader = health.leader_of(copyset.copyset_id)
             self._ask[copyset.copyset_id] = leader[1] if leader else copyset.preferred_leader
@@ -69,7 +71,10 @@ async def order_everywhere(
     send: Send,
     still_wanted: Callable[[], bool],
 ) -> bool:
-    """True once every copyset of the pool has applied it; False when it is not wanted any more."""
+    """True once every copyset of the pool has applied it; False when it is not wanted any more.
+
+    Raises NoSpaceError when a chunkserver refuses it for want of room.
+    """
     round_ = Round(list(state().copysets_of(pool)), health)
     pause = _PAUSE_SECONDS
     while round_.pending:
@@ -83,6 +88,11 @@ async def order_everywhere(
         )
         if round_.pending == 0:
             break
+        if round_.refused:
+            raise NoSpaceError(
+                f"{len(round_.refused)} copysets have no room for the fences of more volumes.",
+                "Use larger stores, or another pool.",
+            )
         pause = _PAUSE_SECONDS if round_.pending < before else min(pause * 2, _PAUSE_SECONDS_MAX)
         await asyncio.sleep(pause)
     return still_wanted()
@@ -101,6 +111,7 @@ async def _ask(
         outcome = CopysetOutcome((), ())
     for copyset_id in outcome.applied:
         round_.applied(copyset_id)
+    round_.refused.update(outcome.no_space)
     hints = dict(outcome.not_leader)
     for copyset_id in copyset_ids:
         round_.try_another(copyset_id, store_id, hints.get(copyset_id))

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from curve_py.errors import NoSpaceError
 from metaserver.domain.commands import ConfirmDeleted, ConfirmFenced, ConfirmFormed
 from metaserver.domain.entities import Chunkserver, ChunkserverLife, Pool
 from metaserver.domain.health_view import StoreState
@@ -163,7 +164,13 @@ class Duties:
             now = self._replicator.state.volumes.get(volume_id)
             return now is not None and now.fence_seq == seq
 
-        if await order_everywhere(self._state, self._health, pool, send, still_wanted):
+        try:
+            fenced = await order_everywhere(self._state, self._health, pool, send, still_wanted)
+        except NoSpaceError as error:  # told to whoever waits; tried again with the next pass
+            self._health.fence_refused[volume_id] = error
+            return False
+        self._health.fence_refused.pop(volume_id, None)
+        if fenced:
             await self._replicator.submit(ConfirmFenced(volume_id, seq))
         return True
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from curve_py.errors import NoSpaceError
 from curve_py.proto import common_pb2 as pb
 from metaserver.domain.health_view import StoreState
 
@@ -86,10 +87,12 @@ class Health:
         self._heartbeats: dict[bytes, Heartbeat] = {}
         self._leaders: dict[int, tuple[int, bytes]] = {}
         self._since = now()
+        self.fence_refused: dict[int, NoSpaceError] = {}  # by volume: its last fence did not fit
 
     def reset(self) -> None:
         self._heartbeats = {}
         self._leaders = {}
+        self.fence_refused.clear()
         self._since = self._now()
 
     def record(

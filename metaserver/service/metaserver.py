@@ -8,6 +8,7 @@ has applied its fence (R12); reads see everything answered before them. Thread: 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -57,6 +58,7 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_POOL = "default"
 ATTACH_SECONDS = 30.0
+_LOOK_AGAIN_SECONDS = 1.0  # for a refused fence, which changes nothing of the volume
 _KIND_OF_REASON = {
     Reason.NOT_FOUND: ErrorKind.NOT_FOUND,
     Reason.EXISTS: ErrorKind.EXISTS,
@@ -243,7 +245,10 @@ class Metaserver:
                 )
                 if volume.is_active(current):
                     return volume
-                await changed.wait()
+                if refused := self.health.fence_refused.get(attachment.volume_id):
+                    raise refused
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), _LOOK_AGAIN_SECONDS)
 
     def _still_attached(self, volume_id: int, attachment_id: int) -> tuple[Volume, Attachment]:
         volume = self.replicator.state.volumes.get(volume_id)

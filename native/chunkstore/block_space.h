@@ -55,6 +55,9 @@ class BlockSpace {
   uint64_t total() const { return total_; }
   uint64_t free() const { return free_count_; }
   uint64_t reserved() const { return reserved_; }
+  uint64_t available() const {  // to reserve(), without what is kept
+    return free_count_ > reserved_ + kept_ ? free_count_ - reserved_ - kept_ : 0;
+  }
   uint64_t pending() const { return freed_.size() + covered_.size() + waiting_; }
   uint64_t mapped() const { return mapped_; }
   uint64_t taken() const { return taken_; }

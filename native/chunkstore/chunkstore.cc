@@ -183,7 +183,8 @@ void ChunkStore::drop_copyset(CopysetId copyset) {
   state_->drop_range({copyset, {}, 0}, {copyset, {UINT64_MAX, UINT32_MAX}, UINT8_MAX});
 }
 
-uint64_t ChunkStore::forget_empty_pages(CopysetId copyset, Index through) {
+uint64_t ChunkStore::forget_empty_pages(CopysetId copyset, Index through,
+                                        const std::function<bool(const PageId&)>& keep) {
   assert(!checkpoint_running());
   uint64_t forgotten = 0;
   for (PageId at{copyset, {}, 0};;) {
@@ -191,9 +192,10 @@ uint64_t ChunkStore::forget_empty_pages(CopysetId copyset, Index through) {
     if (number == PageMap::kNone || state_->map.page(number).id.copyset != copyset)
       return forgotten;
     const Page& page = state_->map.page(number);
-    at = page.id;
+    const PageId id = at = page.id;
     ++at.page;  // no page has the number after the last one: this only steps over `page`
     if (page.present != 0 || page.busy != 0 || page.index > through) continue;
+    if (keep && keep(id)) continue;
     state_->drop_page(number);
     ++forgotten;
   }
@@ -251,6 +253,13 @@ void ChunkStore::unreserve(uint32_t blocks, uint32_t pages) {
   state_->space.unreserve(blocks);
   assert(state_->pages_reserved >= pages);
   state_->pages_reserved -= pages;
+}
+
+uint32_t ChunkStore::blocks_available() const {
+  const State& s = *state_;
+  const auto left = [](uint64_t free, uint64_t taken) { return free > taken ? free - taken : 0; };
+  const uint64_t pages = left(s.map.capacity() - s.map.live(), s.pages_reserved + s.pages_kept);
+  return static_cast<uint32_t>(std::min<uint64_t>({s.space.available(), pages, UINT32_MAX}));
 }
 
 Usage ChunkStore::usage() const {

@@ -19,6 +19,7 @@
 #include <array>
 #include <compare>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -235,6 +236,7 @@ class ChunkStore {
   // False: no space (kNoSpace).
   bool reserve(uint32_t blocks, uint32_t pages, bool into_reserve = false);
   void unreserve(uint32_t blocks, uint32_t pages);
+  uint32_t blocks_available() const;  // so many more may be reserved, each with a page of its own
   bool has_page(const PageId& id) const;
 
   // Scrub: reads a page as the durable root names it. One that is damaged is written again by the
@@ -251,8 +253,10 @@ class ChunkStore {
   uint64_t mapped_in_page(const PageId& id) const;
   // A page whose last block was unmapped by clear() stays, because its index tells replay and sync
   // (R10) that something was unmapped. This forgets those of the copyset with index <= through;
-  // what is behind `through` must be synced whole from then on. Returns how many.
-  uint64_t forget_empty_pages(CopysetId copyset, Index through);
+  // what is behind `through` must be synced whole from then on. Those that `keep` names stay.
+  // Returns how many.
+  uint64_t forget_empty_pages(CopysetId copyset, Index through,
+                              const std::function<bool(const PageId&)>& keep = nullptr);
 
   // Makes everything applied so far durable: data sync, dirty pages, root (with the blobs), each
   // made durable in order. op->result 0 or -errno (out of service then: failed()). What was freed

@@ -72,14 +72,22 @@ Code StoreServer::State::apply_one(Copyset& copyset, const replica::Entry& entry
 }
 
 // R8: a follower sets space aside before it takes the entry, so that applying can never run out.
-bool StoreServer::State::admit(replica::ReplicaGroup& group, std::span<const std::byte> head) {
-  const auto type = command_type(head);
-  if (type != CommandType::kWrite) return true;
-  sync_budget.foreground_ns = loop.now_ns();
+bool StoreServer::State::admit(replica::ReplicaGroup& group, Index index,
+                               std::span<const std::byte> head) {
   const auto range = decode_range(head);
-  if (!range) return true;  // applied as kInvalid everywhere
-  return reserve(copyset_of(group.id()), {range->volume, range->chunk}, range->first_sector,
-                 range->sectors);
+  if (!range) return true;  // no range, or applied as kInvalid everywhere
+  Copyset& copyset = copyset_of(group.id());
+  switch (*command_type(head)) {
+    case CommandType::kZero:
+      note_zero(copyset, *range, index);
+      return true;
+    case CommandType::kWrite:
+      sync_budget.foreground_ns = loop.now_ns();
+      return reserve(copyset, {range->volume, range->chunk}, range->first_sector, range->sectors,
+                     nullptr);
+    default:
+      return true;
+  }
 }
 
 void StoreServer::State::dropped(replica::ReplicaGroup&, replica::Entry& entry) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <cstring>
 
 #include "native/base/bytes.h"
@@ -162,10 +163,7 @@ bool Background::start_job(Job* job) {
   const Work& work = job->work;
   const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
   ++server_.counters.background_blocks;
-  const uint16_t zero = block.present & block.zero, data = block.present & ~block.zero;
-  if (zero)
-    server_.store->clear(work.copyset->id, work.block.chunk, work.block.block, zero,
-                         cut_applied_[work.copyset->id]);
+  const uint16_t data = block.present & ~block.zero;
   if (!data) return false;
   if (!job->buffer) job->buffer = server_.pool.take(kBlockBytes);
   job->unread = 0;
@@ -250,20 +248,17 @@ void Background::job_done(Job* job, int32_t result) {
 }
 
 void Background::end_job(Job* job, int32_t result) {
+  const Work& work = job->work;
+  const OverlayBlock& overlay = work.copyset->overlay.block(work.block.id);
   if (result < 0) {
     failed_ = true;
     base::log(base::LogLevel::kError, "background_write_failed", {{"result", int64_t{result}}});
+  } else if (const uint16_t zero = overlay.present & overlay.zero) {
+    // Data first, then what is cleared: a block that keeps data is never unmapped meanwhile (R8).
+    server_.store->clear(work.copyset->id, work.block.chunk, work.block.block, zero,
+                         cut_applied_[work.copyset->id]);
   }
-  // R8: set aside until it is mapped; one that holds zeros only gives it back unless a write is on
-  // its way.
-  Copyset& copyset = *job->work.copyset;
-  const Overlay::FrozenBlock& block = job->work.block;
-  const bool quiet = copyset.group != nullptr &&
-                     copyset.group->raft().last_index() == copyset.applied &&
-                     !copyset.overlay.active_has_data(block.chunk, block.block);
-  if (quiet || server_.store->is_mapped(copyset.id, block.chunk, block.block)) {
-    server_.unreserve(copyset, block.chunk, block.block);
-  }
+  server_.settle_block(*work.copyset, work.block.chunk, work.block.block);
   free_jobs_.push_back(job);
   --jobs_running_;
 }
@@ -271,15 +266,30 @@ void Background::end_job(Job* job, int32_t result) {
 void Background::checkpoint() { server_.store->checkpoint(&checkpoint_op_, std::move(blobs_)); }
 
 void Background::checkpointed(int32_t result) {
-  if (result < 0) return finish(Code::kIo);
-  ++server_.counters.checkpoints;
+  // Fences that do not fit are refused before the log (space.cc); should it come to this all the
+  // same, the last checkpoint stays the valid one, the log is kept, and the store goes on.
+  const bool no_room = result == -ENOSPC;
+  if (result < 0 && !no_room) return finish(Code::kIo);
   for (auto& [id, copyset] : server_.copysets) {
     copyset->overlay.drop_frozen();
     if (copyset->group) server_.sweep_reservations(*copyset);
   }
+  if (no_room) {
+    dirty_ = true;
+    base::log(base::LogLevel::kError, "checkpoint_has_no_room_for_fences",
+              {{"blob_bytes", server_.blob_bytes()},
+               {"blob_bytes_max", server_.store->usage().blob_bytes_max}});
+    return finish(Code::kNoSpace);
+  }
+  ++server_.counters.checkpoints;
   // Pages that discards have emptied go back to the pool; sync lists what exists, so it needs no
   // trace of them.
-  for (const auto& [id, applied] : cut_applied_) server_.store->forget_empty_pages(id, applied);
+  for (const auto& [id, applied] : cut_applied_) {
+    const auto relied_on = server_.pages_relied_on(server_.copyset_of(id));  // R8
+    server_.store->forget_empty_pages(id, applied, [&](const chunkstore::PageId& page) {
+      return relied_on.contains({page.chunk, page.page});
+    });
+  }
   server_.checkpoint_applied = cut_applied_;
   for (auto& [id, copyset] : server_.copysets) {
     if (!copyset->group) server_.checkpoint_applied.erase(id);  // removed while this pass ran

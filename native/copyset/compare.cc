@@ -367,8 +367,11 @@ void Scrub::propose_restore(Copyset& copyset, const ChunkKey& chunk, uint16_t bl
     command.chunk = chunk.chunk;
     command.first_sector = first + s;
     command.sectors = end - s;
-    if (sector.data && !server_.reserve(copyset, chunk, command.first_sector, command.sectors))
+    uint32_t fresh = 0;
+    if (sector.data &&
+        !server_.reserve(copyset, chunk, command.first_sector, command.sectors, &fresh)) {
       return;
+    }
     replica::EntryRef entry = server_.replica->take_entry();
     const auto head = wire::body_bytes(command);
     entry->head.assign(head.begin(), head.end());
@@ -380,6 +383,7 @@ void Scrub::propose_restore(Copyset& copyset, const ChunkKey& chunk, uint16_t bl
       entry->sector_crcs.assign(crcs.begin() + s, crcs.begin() + end);
     }
     if (server_.replica->propose(*copyset.group, entry) != Code::kOk) return;
+    if (!sector.data) server_.note_zero(copyset, command, entry->index);
     s = end;
   }
   ++server_.counters.blocks_restored;

@@ -40,6 +40,7 @@ class Fences {
   }
   void raise(VolumeId volume, Epoch floor, Epoch ceiling, std::span<const Epoch> revoked) {
     Fence& fence = by_volume_[volume];
+    const size_t before = fence.revoked.size();
     fence.floor = std::max(fence.floor, floor);
     fence.ceiling = std::max({fence.ceiling, ceiling, fence.floor});
     fence.revoked.insert(fence.revoked.end(), revoked.begin(), revoked.end());
@@ -47,6 +48,20 @@ class Fences {
     fence.revoked.erase(std::unique(fence.revoked.begin(), fence.revoked.end()),
                         fence.revoked.end());
     std::erase_if(fence.revoked, [&](Epoch e) { return e < fence.floor; });
+    revoked_ += fence.revoked.size() - before;
+  }
+  // What encode() writes, and what a fence may add to it at most.
+  uint64_t encoded_bytes() const { return 4 + by_volume_.size() * 28 + revoked_ * 8; }
+  uint64_t growth_bytes(VolumeId volume, std::span<const Epoch> revoked) const {
+    auto it = by_volume_.find(volume);
+    uint64_t bytes = it == by_volume_.end() ? 28 : 0;
+    for (Epoch epoch : revoked) {
+      if (it == by_volume_.end() ||
+          !std::binary_search(it->second.revoked.begin(), it->second.revoked.end(), epoch)) {
+        bytes += 8;
+      }
+    }
+    return bytes;
   }
   // u32 count, then {u64 volume, u64 floor, u64 ceiling, u32 revoked, u64 ...}.
   void encode(base::Writer& writer) const {
@@ -77,6 +92,7 @@ class Fences {
 
  private:
   std::map<VolumeId, Fence> by_volume_;
+  uint64_t revoked_ = 0;  // epochs, of all volumes
 };
 
 }  // namespace curve::copyset

@@ -249,6 +249,7 @@ void StoreServer::State::forget(Copyset& copyset) {
   copyset.overlay.drop_active();
   copyset.fences = {};
   copyset.dropped_volumes.clear();
+  copyset.pending_zeros.clear();
   copyset.applied = 0;
   checkpoint_applied.erase(copyset.id);
   for (const auto& request : all_requests) {

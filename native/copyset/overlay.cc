@@ -153,6 +153,15 @@ void Overlay::visit_blocks(
   }
 }
 
+uint16_t Overlay::zero_mask(const ChunkKey& key, uint32_t block) const {
+  const Chunk* chunk = find_chunk(key);
+  uint16_t zeros = 0;
+  for (uint32_t generation = 0; chunk && generation < 2; ++generation) {
+    if (const uint32_t id = chunk->ids[generation][block]) zeros |= pool_.at(id).zero;
+  }
+  return zeros;
+}
+
 bool Overlay::active_has_data(const ChunkKey& key, uint32_t block) const {
   Chunk* chunk = find_chunk(key);
   const uint32_t id = chunk ? active(*chunk)[block] : 0;

@@ -90,6 +90,8 @@ class Overlay {
   // In either generation.
   bool has_block(const ChunkKey& chunk, uint32_t block) const;
   void visit_blocks(const std::function<void(const ChunkKey&, uint32_t block)>& visit) const;
+  // Sectors that read as zeros in either generation, whatever has come behind.
+  uint16_t zero_mask(const ChunkKey& chunk, uint32_t block) const;
   bool active_has_data(const ChunkKey& chunk, uint32_t block) const;
   bool has_frozen() const { return frozen_count_ != 0; }
   bool has_active() const { return active_count_ != 0; }

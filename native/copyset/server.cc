@@ -38,6 +38,7 @@ Outcome StoreServer::format(io::Loop& loop, const StorePaths& paths, const Store
   options.store = format.store;
   options.cluster = format.cluster;
   options.bytes = format.data_bytes;
+  options.reserve_percent = format.reserve_percent;
   return chunkstore::ChunkStore::format(loop, paths.data, options);
 }
 
@@ -159,6 +160,7 @@ Outcome StoreServer::State::recover() {
   for (const auto& [id, group] : replica->groups()) {
     Copyset& copyset = copyset_of(id);
     copyset.group = group;
+    reserve_recovered(copyset);
   }
   recovered_fences.clear();
   for (const auto& [id, grave] : replica->removed()) {
@@ -412,13 +414,18 @@ struct ControlProposal : Proposal {
 
 void control_finished(Proposal* proposal, Code code) {
   std::unique_ptr<ControlProposal> mine(static_cast<ControlProposal*>(proposal));
-  (code == Code::kOk ? mine->call->result.applied : mine->call->result.not_leader)
+  FenceResult& result = mine->call->result;
+  (code == Code::kOk        ? result.applied
+   : code == Code::kNoSpace ? result.no_space
+                            : result.not_leader)
       .push_back(mine->copyset);
   if (--mine->call->left == 0) mine->call->done(std::move(mine->call->result));
 }
 
 void propose_everywhere(StoreServer::State& state, const std::vector<CopysetId>& copysets,
-                        std::span<const std::byte> head, std::function<void(FenceResult)> done) {
+                        std::span<const std::byte> head,
+                        const std::function<bool(const Copyset&)>& has_room,
+                        std::function<void(FenceResult)> done) {
   auto call = std::make_shared<ControlCall>();
   call->left = copysets.size() + 1;
   call->done = std::move(done);
@@ -430,6 +437,8 @@ void propose_everywhere(StoreServer::State& state, const std::vector<CopysetId>&
     auto it = state.copysets.find(id);
     if (it == state.copysets.end()) {
       proposal->finished(proposal, Code::kNoCopyset);
+    } else if (it->second->group && it->second->group->is_leader() && !has_room(*it->second)) {
+      proposal->finished(proposal, Code::kNoSpace);
     } else {
       state.propose_control(*it->second, head, proposal);
     }
@@ -451,8 +460,13 @@ void StoreServer::fence(VolumeId volume, Epoch floor, Epoch ceiling,
   base::Writer writer(head);
   writer.put(command);
   for (Epoch epoch : revoked) writer.put(epoch);
-  if (head.size() > wal::kHeadBytesMax) return done({{}, copysets});
-  propose_everywhere(*state_, copysets, head, std::move(done));
+  if (head.size() > wal::kHeadBytesMax) return done({{}, copysets, {}});
+  // R8: before the log. One that adds nothing to a checkpoint always goes through.
+  const auto has_room = [&](const Copyset& copyset) {
+    const uint64_t more = copyset.fences.growth_bytes(volume, revoked);
+    return more == 0 || state_->fence_has_room(copyset, more * copysets.size());
+  };
+  propose_everywhere(*state_, copysets, head, has_room, std::move(done));
 }
 
 void StoreServer::delete_volume(VolumeId volume, const std::vector<CopysetId>& copysets,
@@ -461,7 +475,9 @@ void StoreServer::delete_volume(VolumeId volume, const std::vector<CopysetId>& c
   command.type = CommandType::kDeleteVolume;
   command.volume = volume;
   command.floor = command.ceiling = kEpochInfinity;
-  propose_everywhere(*state_, copysets, std::as_bytes(std::span(&command, 1)), std::move(done));
+  propose_everywhere(
+      *state_, copysets, std::as_bytes(std::span(&command, 1)), [](const Copyset&) { return true; },
+      std::move(done));
 }
 
 Code StoreServer::transfer(CopysetId copyset, const StoreId& to) {
@@ -504,10 +520,14 @@ ServerStatus StoreServer::status(bool with_copysets) const {
   out.pages_free = usage.pages_free;
   out.wal_capacity_bytes = state.wal->capacity_bytes();
   out.wal_used_bytes = state.wal->used_bytes();
+  out.fence_bytes = state.blob_bytes();
+  out.fence_bytes_max = state.fence_bytes_max();
   out.wal_torn_tail = state.recovery.torn_tail;
   out.wal_damaged = state.recovery.damaged;
   out.sessions = static_cast<uint32_t>(state.sessions.size());
   out.counters = state.counters;
+  out.latency = state.latency;
+  out.latency.wal_append = state.replica->append_latency();
   out.counters.wal_appends = state.replica->appends();
   out.failure = state.failed_because;
   out.peers = state.replica->peers();

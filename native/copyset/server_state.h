@@ -45,6 +45,12 @@ struct BlockKeyHash {
   }
 };
 
+// A discard in the log that is not applied yet (R8).
+struct PendingZero {
+  Index index = 0;
+  uint32_t first = 0, sectors = 0;  // in the chunk
+};
+
 // One replica's state machine.
 struct Copyset {
   CopysetId id = 0;
@@ -53,9 +59,10 @@ struct Copyset {
   Fences fences;
   std::vector<VolumeId> dropped_volumes;  // deleted since the last freeze: the background step
                                           // gives their blocks back
-  // R8: blocks that applied or appended writes will need and that are not mapped yet.
+  // R8: blocks that applied or appended writes will need and that are not mapped yet (space.cc).
   std::unordered_set<BlockKey, BlockKeyHash> reserved_blocks;
   std::unordered_set<BlockKey, BlockKeyHash> reserved_pages;  // block: page number
+  std::unordered_map<ChunkKey, std::vector<PendingZero>> pending_zeros;
   // R14: chunks with a merge under way; further writes to them wait, in order.
   std::unordered_map<ChunkKey, std::deque<Request*>> merging;
   std::vector<Request*> parked;  // reads that wait for the lease (R9)
@@ -107,6 +114,8 @@ struct Request : base::ListHook, Proposal {
   std::vector<uint32_t> crcs;  // read: per sector; write: per piece as received
   replica::EntryRef entry;     // write under way
   uint32_t pieces_left = 0;
+  uint32_t new_blocks = 0;  // R8: set aside for it
+  uint64_t received_ns = 0, proposed_ns = 0;
   Term term = 0;  // the leadership it was accepted in
   Code code = Code::kOk;
   bool parked = false;
@@ -193,7 +202,10 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   ServerCounters counters;
   SyncBudget sync_budget;
   std::map<CopysetId, std::vector<std::function<void(bool)>>> removals;  // not durable yet
+  ServerLatency latency;
   uint64_t requests_open = 0;
+  uint64_t new_blocks_inflight = 0;  // R8: of requests that are not answered
+  std::vector<uint32_t> scratch_blocks;
   bool listening = false, stopping = false, out_of_service = false;
   std::function<void()> stopped;
   std::string failed_because;
@@ -223,7 +235,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   void request_frame(Session& session, wire::Frame& frame);
   void dispatch(Request* request);
   void answer(Request* request, Code code);
-  void answer_leader_hint(Request* request, Code code);
+  void note_latency(const Request& request);
   Request* take_request();
   void release(Request* request);
   Code check_leader(Request* request);
@@ -233,10 +245,22 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   void merge_step(Request* request);
   void end_merge(Request* request);
   bool newest_appended(Copyset& copyset, const ChunkKey& chunk, uint32_t sector, std::byte* into);
-  // R8
-  bool reserve(Copyset& copyset, const ChunkKey& chunk, uint32_t first_sector, uint32_t sectors);
-  void unreserve(Copyset& copyset, const ChunkKey& chunk, uint32_t block);
+
+  // space.cc (R8)
+  bool reserve(Copyset& copyset, const ChunkKey& chunk, uint32_t first_sector, uint32_t sectors,
+               uint32_t* fresh);
+  void settle_block(Copyset& copyset, const ChunkKey& chunk, uint32_t block);
   void sweep_reservations(Copyset& copyset);
+  void reserve_recovered(Copyset& copyset);
+  std::unordered_set<BlockKey, BlockKeyHash> pages_relied_on(const Copyset& copyset) const;
+  void note_zero(Copyset& copyset, const RangeCommand& range, Index index);
+  bool may_unmap(Copyset& copyset, const ChunkKey& chunk, uint32_t block);
+  replica::Room room() const override;
+  bool majority_has_room(const Copyset& copyset, uint64_t blocks) const;
+  uint64_t blob_bytes() const;
+  uint64_t fence_bytes_max() const;
+  bool fences_fit(uint64_t more_bytes) const;
+  bool fence_has_room(const Copyset& copyset, uint64_t more_bytes) const;
 
   // waiting.cc
   void wait_for_room(Request* request);
@@ -262,7 +286,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   // apply.cc (StateMachine)
   void apply(replica::ReplicaGroup& group, std::span<const replica::EntryRef> entries) override;
   Code apply_one(Copyset& copyset, const replica::Entry& entry);
-  bool admit(replica::ReplicaGroup& group, std::span<const std::byte> head) override;
+  bool admit(replica::ReplicaGroup& group, Index index, std::span<const std::byte> head) override;
   void dropped(replica::ReplicaGroup& group, replica::Entry& entry) override;
   void role_changed(replica::ReplicaGroup& group) override;
   void moved(replica::ReplicaGroup& group, replica::Entry& entry,

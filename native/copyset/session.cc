@@ -1,5 +1,5 @@
 // Clients: admission of connections (R13), checks of requests, writes, merging of parts of a sector
-// (R14), space (R8).
+// (R14).
 #include <algorithm>
 #include <cstring>
 
@@ -114,6 +114,8 @@ void StoreServer::State::release(Request* request) {
   request->merging = request->proposed = false;
   request->code = Code::kOk;
   request->pieces_left = 0;
+  new_blocks_inflight -= request->new_blocks;
+  request->new_blocks = 0;
   free_requests.push_back(request);
   --requests_open;
   if (stopping) check_stopped();
@@ -143,6 +145,7 @@ void StoreServer::State::request_frame(Session& session, wire::Frame& frame) {
   request->type = frame.type;
   request->tag = frame.tag;
   request->body = body;
+  request->received_ns = loop.now_ns();
   if (write && good) {
     request->crcs.resize(crcs.size() / 4);
     std::memcpy(request->crcs.data(), crcs.data(), crcs.size());
@@ -193,8 +196,19 @@ void StoreServer::State::dispatch(Request* request) {
   }
 }
 
+void StoreServer::State::note_latency(const Request& request) {
+  const uint64_t now = loop.now_ns();
+  if (request.proposed) {
+    latency.write.record_ns(now - request.received_ns);
+    latency.replicate.record_ns(now - request.proposed_ns);
+  } else if (request.type == wire::FrameType::kRead) {
+    latency.read.record_ns(now - request.received_ns);
+  }
+}
+
 void StoreServer::State::answer(Request* request, Code code) {
   if (request->merging) end_merge(request);
+  if (code == Code::kOk) note_latency(*request);
   Session* session = request->session;
   if (session) {
     wire::ReplyBody reply;
@@ -268,10 +282,13 @@ void StoreServer::State::propose_range(Request* request) {
   command.first_sector = first_sector(body);
   command.sectors = sector_count(body);
   const bool write = command.type == CommandType::kWrite;
-  // R8: decided here, before the log.
-  if (write &&
-      !reserve(copyset, {body.volume, body.chunk}, command.first_sector, command.sectors)) {
-    return answer(request, Code::kNoSpace);
+  if (write) {  // R8: decided here, before the log.
+    uint32_t fresh = 0;
+    const bool space =
+        reserve(copyset, {body.volume, body.chunk}, command.first_sector, command.sectors, &fresh);
+    request->new_blocks += fresh;
+    new_blocks_inflight += fresh;
+    if (!space) return answer(request, Code::kNoSpace);
   }
   replica::EntryRef entry = replica->take_entry();
   const auto head = wire::body_bytes(command);
@@ -290,6 +307,8 @@ void StoreServer::State::propose_range(Request* request) {
     return wait_for_room(request);
   }
   request->proposed = true;
+  request->proposed_ns = loop.now_ns();
+  if (!write) note_zero(copyset, command, entry->index);
   write ? ++counters.writes : ++counters.zeroes;
   counters.written_bytes += write ? body.bytes : 0;
   if (request->merging) end_merge(request);
@@ -417,62 +436,6 @@ void StoreServer::State::end_merge(Request* request) {
       return;
     }
   }
-}
-
-bool StoreServer::State::reserve(Copyset& copyset, const ChunkKey& chunk, uint32_t first,
-                                 uint32_t sectors) {
-  const uint32_t last_block = (first + sectors - 1) / kSectorsPerBlock;
-  for (uint32_t block = first / kSectorsPerBlock; block <= last_block; ++block) {
-    if (store->is_mapped(copyset.id, chunk, static_cast<uint16_t>(block))) continue;
-    const BlockKey key{chunk, block};
-    if (copyset.reserved_blocks.contains(key)) continue;
-    const uint32_t page = block / chunkstore::kBlocksPerPage;
-    const BlockKey page_key{chunk, page};
-    const bool new_page = !copyset.reserved_pages.contains(page_key) &&
-                          !store->has_page({copyset.id, chunk, static_cast<uint8_t>(page)});
-    if (!store->reserve(1, new_page ? 1 : 0)) return false;
-    copyset.reserved_blocks.insert(key);
-    if (new_page) copyset.reserved_pages.insert(page_key);
-  }
-  return true;
-}
-
-// The background step has put the block in its place (or found nothing to put): it is mapped now or
-// needs nothing.
-void StoreServer::State::unreserve(Copyset& copyset, const ChunkKey& chunk, uint32_t block) {
-  if (copyset.reserved_blocks.erase({chunk, block}) == 0) return;
-  const bool page = copyset.reserved_pages.erase({chunk, block / chunkstore::kBlocksPerPage}) != 0;
-  store->unreserve(1, page ? 1 : 0);
-}
-
-// R8: gives back what was set aside for writes that never came: lost with a leadership, refused
-// behind a fence, overwritten by zeros before they met the store. Called with nothing frozen.
-void StoreServer::State::sweep_reservations(Copyset& copyset) {
-  if (copyset.reserved_blocks.empty() && copyset.reserved_pages.empty()) return;
-  std::unordered_set<BlockKey, BlockKeyHash> coming;
-  for (Index index = copyset.applied + 1; index <= copyset.group->raft().last_index(); ++index) {
-    const replica::Entry* entry = replica->entry_at(*copyset.group, index);
-    if (!entry) return;
-    if (command_type(entry->head) != CommandType::kWrite) continue;
-    const auto range = decode_range(entry->head);
-    if (!range) continue;
-    const uint32_t last = (range->first_sector + range->sectors - 1) / kSectorsPerBlock;
-    for (uint32_t block = range->first_sector / kSectorsPerBlock; block <= last; ++block) {
-      coming.insert({{range->volume, range->chunk}, block});
-    }
-  }
-  const size_t blocks = copyset.reserved_blocks.size(), pages = copyset.reserved_pages.size();
-  std::unordered_set<BlockKey, BlockKeyHash> kept_pages;
-  std::erase_if(copyset.reserved_blocks, [&](const BlockKey& key) {
-    if (!coming.contains(key) && !copyset.overlay.active_has_data(key.chunk, key.block))
-      return true;
-    kept_pages.insert({key.chunk, key.block / chunkstore::kBlocksPerPage});
-    return false;
-  });
-  std::erase_if(copyset.reserved_pages,
-                [&](const BlockKey& key) { return !kept_pages.contains(key); });
-  store->unreserve(static_cast<uint32_t>(blocks - copyset.reserved_blocks.size()),
-                   static_cast<uint32_t>(pages - copyset.reserved_pages.size()));
 }
 
 }  // namespace curve::copyset

@@ -90,26 +90,9 @@ TEST_F(Spine, WritesWaitForRoomInTheLogAndAreNotBounced) {
   form();
   fence(5, 1);
   open_client(5, 1);
-  auto data = pattern(4096, 1);
-  for (uint64_t chunk = 0; chunk < 16; ++chunk)  // who leads is known from here on
-    ASSERT_EQ(io(client::IoType::kWrite, chunk * kChunkBytes, data), Code::kOk);
-  const auto terms = [&] {
-    std::map<CopysetId, Term> out;
-    for (auto& server : servers) {
-      if (!server) continue;
-      for (const CopysetStatus& status : server->status(true).copysets)
-        out[status.copyset] = std::max(out[status.copyset], status.term);
-    }
-    return out;
-  };
-  const uint64_t retries = client->stats().retries;
-  const auto before = terms();
   flood(60);
-  EXPECT_GT(waited(), 0u);
-  // On a machine with no time for anybody a leader may lose its lease, and then clients do retry.
-  if (terms() == before) {
-    EXPECT_EQ(client->stats().retries, retries);
-  }
+  EXPECT_GT(sum(&ServerCounters::waited), 0u);
+  EXPECT_EQ(sum(&ServerCounters::bounced), 0u);
 }
 
 TEST_F(Spine, WhatMayNotWaitIsRepeatedByTheClient) {
@@ -120,8 +103,8 @@ TEST_F(Spine, WhatMayNotWaitIsRepeatedByTheClient) {
   fence(5, 1);
   open_client(5, 1);
   flood(60);
-  EXPECT_GT(waited(), 0u);
-  EXPECT_GT(client->stats().retries, 0u);
+  EXPECT_GT(sum(&ServerCounters::waited), 0u);
+  EXPECT_GT(sum(&ServerCounters::bounced), 0u);
 }
 
 TEST_F(Spine, AFencedClientIsSilencedForReadsAndWrites) {

@@ -8,7 +8,9 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <tuple>
+#include <vector>
 
 #include "native/client/volume_client.h"
 #include "native/copyset/store_server.h"
@@ -35,18 +37,22 @@ struct Spine : testing::Test {
     loop = std::move(*made);
     secret.assign(32, std::byte{7});
     timer.owner = this;
+    format();
+    start_servers();
+  }
+
+  void format() {
     for (int i = 0; i < kServersMax; ++i) {
       StoreFormat format;
       format.store.bytes.fill(static_cast<uint8_t>(i + 1));
       format.cluster.bytes.fill(9);
-      format.data_bytes = 256u << 20;
+      format.data_bytes = data_bytes[i];
       format.wal_bytes = 64u << 20;
       const std::string path = directory / std::to_string(i);
       std::filesystem::create_directories(path);
       auto formatted = StoreServer::format(*loop, StorePaths::in(path), format);
       ASSERT_TRUE(formatted.ok()) << formatted.error().message;
     }
-    start_servers();
   }
 
   void start_servers() {
@@ -269,13 +275,14 @@ struct Spine : testing::Test {
     }
   }
 
-  uint64_t waited() {
-    uint64_t sum = 0;
-    for (auto& server : servers) sum += server ? server->status(false).counters.waited : 0;
-    return sum;
+  uint64_t sum(uint64_t ServerCounters::*counter) {
+    uint64_t total = 0;
+    for (auto& server : servers) total += server ? server->status(false).counters.*counter : 0;
+    return total;
   }
 
   ServerOptions options;
+  uint64_t data_bytes[kServersMax] = {256u << 20, 256u << 20, 256u << 20, 256u << 20};
   std::filesystem::path directory;
   base::BufferPool pool;
   std::unique_ptr<io::Loop> loop;

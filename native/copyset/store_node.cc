@@ -129,7 +129,8 @@ uint64_t StoreNode::fence(VolumeId volume, Epoch floor, Epoch ceiling, std::vect
                             state_->events.push({.type = StoreEventType::kFenceDone,
                                                  .ticket = ticket,
                                                  .done = std::move(result.applied),
-                                                 .not_leader = std::move(result.not_leader)});
+                                                 .not_leader = std::move(result.not_leader),
+                                                 .no_space = std::move(result.no_space)});
                           });
   });
   return ticket;
@@ -142,7 +143,8 @@ uint64_t StoreNode::delete_volume(VolumeId volume, std::vector<CopysetId> copyse
       state_->events.push({.type = StoreEventType::kDeleteDone,
                            .ticket = ticket,
                            .done = std::move(result.applied),
-                           .not_leader = std::move(result.not_leader)});
+                           .not_leader = std::move(result.not_leader),
+                           .no_space = std::move(result.no_space)});
     });
   });
   return ticket;

@@ -26,6 +26,7 @@ struct StoreEvent {
   uint64_t ticket = 0;
   std::vector<CopysetId> done = {};
   std::vector<CopysetId> not_leader = {};
+  std::vector<CopysetId> no_space = {};
   std::string error = {};  // kMembersDone: why not now
   bool applied = false;
   StoreId leader = {};

@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "native/base/buffer.h"
-#include "native/base/histogram.h"
+#include "native/base/latency.h"
 #include "native/base/status.h"
 #include "native/io/io.h"
 #include "native/raft/host.h"
@@ -38,6 +38,7 @@ struct StoreFormat {
   StoreId store, cluster;
   uint64_t data_bytes = 0, wal_bytes = 0;  // of the two files; devices: their size when 0
   uint64_t wal_segment_bytes = 0;          // 0: by the size of the WAL
+  uint32_t reserve_percent = 2;            // of the blocks: leaders accept no new ones there (R8)
   bool force = false;                      // also over a store, which is destroyed first
 };
 
@@ -75,7 +76,8 @@ struct CopysetStatus {
 
 struct ServerCounters {
   uint64_t reads = 0, writes = 0, zeroes = 0, read_bytes = 0, written_bytes = 0, refused = 0,
-           parked = 0, waited = 0;  // for the lease; for room in the log
+           parked = 0, waited = 0,
+           bounced = 0;  // for the lease; for room in the log; told to come again
   uint64_t wal_appends = 0, checkpoints = 0, background_blocks = 0, syncs_started = 0,
            syncs_finished = 0, sync_bytes = 0;
   uint64_t corrupt_reads = 0, merges = 0;
@@ -118,6 +120,12 @@ struct CheckReport {
   std::vector<Difference> differences;
 };
 
+// Of the requests that ended well, on the store that led: from frame to answer. replicate: from the
+// log index to applied. wal_append: from the write to the WAL to durable.
+struct ServerLatency {
+  base::Latency read, write, replicate, wal_append;
+};
+
 struct ServerStatus {
   uint32_t pages_lost = 0;
   ScrubStatus scrub;
@@ -126,10 +134,12 @@ struct ServerStatus {
   uint64_t blocks_total = 0, blocks_free = 0, blocks_reserved = 0, blocks_pending_free = 0;
   uint64_t pages_total = 0, pages_free = 0;
   uint64_t wal_capacity_bytes = 0, wal_used_bytes = 0;
+  uint64_t fence_bytes = 0, fence_bytes_max = 0;  // in a checkpoint; more volumes are refused then
   bool direct_io = true;
   bool wal_torn_tail = false, wal_damaged = false;
   uint32_t sessions = 0;
   ServerCounters counters;
+  ServerLatency latency;
   std::string failure;  // not empty: out of service, and why
   std::vector<CopysetStatus> copysets;
   std::vector<replica::PeerStatus> peers;
@@ -139,6 +149,8 @@ struct ServerStatus {
 struct FenceResult {
   std::vector<CopysetId> applied;
   std::vector<CopysetId> not_leader;  // lead somewhere else (or nowhere now): ask there
+  // Refused: the checkpoints of this store or of a peer have no room for more fences (R8).
+  std::vector<CopysetId> no_space;
 };
 
 // One change of a copyset's members, or of its preferred leader.

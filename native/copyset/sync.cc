@@ -208,6 +208,7 @@ struct SyncTarget::Write {
   base::Buffer payload;
   chunkstore::WriteOp op;
   uint16_t clear = 0;
+  uint32_t blocks = 0, pages = 0;  // R8: set aside while it runs
 };
 
 SyncTarget::SyncTarget(StoreServer::State& server, Copyset& copyset, const StoreId& leader)
@@ -469,6 +470,7 @@ void SyncTarget::block_done(const ChunkKey& chunk, uint16_t block) {
 void SyncTarget::write_next() {
   if (server_.store->checkpoint_running()) return;
   while (!ready_.empty()) {
+    if (!reserve(*ready_.front())) break;  // tried again with the next pump()
     std::unique_ptr<Write> write = std::move(ready_.front());
     ready_.pop_front();
     server_.store->clear(copyset_.id, write->op.chunk, write->op.block, write->clear, 0);
@@ -481,6 +483,7 @@ void SyncTarget::write_next() {
       Write* raw_write = static_cast<Write*>(op->owner);
       std::shared_ptr<void> keep = std::move(raw_write->server->sync_writes[raw_write]);
       raw_write->server->sync_writes.erase(raw_write);
+      raw_write->server->store->unreserve(raw_write->blocks, raw_write->pages);
       if (op->result < 0) raw_write->server->failed(Code::kIo);
       if (raw_write->alive.expired()) return raw_write->server->sync_budget.give_back(kBlockBytes);
       SyncTarget* target = raw_write->target;
@@ -497,6 +500,24 @@ void SyncTarget::write_next() {
     server_.store->clear(copyset_.id, page.chunk, first, 0, index);  // raises the page's index only
   }
   complete_.clear();
+}
+
+// R8: what is filled in takes no block that was promised to a write. False: there is none now.
+bool SyncTarget::reserve(Write& write) {
+  const chunkstore::WriteOp& op = write.op;
+  const auto state = server_.store->block_state(copyset_.id, op.chunk, op.block);
+  if (op.mask == 0 || (state.written & ~write.clear) != 0) return true;  // in place, or nothing
+  const auto page = static_cast<uint8_t>(op.block / chunkstore::kBlocksPerPage);
+  const uint32_t pages = server_.store->has_page({copyset_.id, op.chunk, page}) ? 0 : 1;
+  if (!server_.store->reserve(1, pages, true)) {
+    if (!std::exchange(waits_for_space_, true))
+      base::log(base::LogLevel::kError, "sync_waits_for_space", {{"copyset", copyset_.id}});
+    return false;
+  }
+  waits_for_space_ = false;
+  write.blocks = 1;
+  write.pages = pages;
+  return true;
 }
 
 void SyncTarget::finish() {

@@ -116,6 +116,7 @@ class SyncTarget {
   void block_done(const ChunkKey& chunk, uint16_t block);
   void pump();
   void write_next();
+  bool reserve(Write& write);
   void finish();
   Index unchanged_since() const;
 
@@ -130,6 +131,7 @@ class SyncTarget {
   Index config_index_ = 0;
   std::vector<std::byte> fences_;
   uint32_t listed_ = 0;
+  bool waits_for_space_ = false;
   bool listing_ = false, all_listed_ = false, begin_sent_ = false;
   uint64_t begin_after_ns_ = 0;
   chunkstore::PageId last_page_;

@@ -19,6 +19,7 @@ void StoreServer::State::wait_for_room(Request* request) {
   if (!again) {
     if (waiting_requests >= options.waiting_requests_max ||
         waiting_bytes + bytes > options.waiting_bytes_max) {
+      ++counters.bounced;
       return answer(request, Code::kBusy);
     }
     ++counters.waited;

@@ -110,7 +110,7 @@ struct MetaNode::State final : replica::StateMachine, io::Listener {
   void accepted(io::Stream* stream) override;
   // replica::StateMachine
   void apply(replica::ReplicaGroup& applied, std::span<const replica::EntryRef> entries) override;
-  bool admit(replica::ReplicaGroup&, std::span<const std::byte>) override { return true; }
+  bool admit(replica::ReplicaGroup&, Index, std::span<const std::byte>) override { return true; }
   void dropped(replica::ReplicaGroup&, replica::Entry& entry) override {
     fail(reinterpret_cast<uint64_t>(entry.context), true);
   }

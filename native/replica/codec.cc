@@ -1,5 +1,6 @@
 #include "native/replica/codec.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "native/base/bytes.h"
@@ -85,7 +86,17 @@ bool decode_beat(std::span<const std::byte> bytes, raft::Beat& out) {
   return reader.done();
 }
 
-void encode_beat_reply(const raft::BeatReply& reply, std::vector<std::byte>& out) {
+uint16_t encode_room(const Room& room) {
+  const uint32_t blocks = std::min(room.blocks, kRoomBlocksMax);
+  return static_cast<uint16_t>((kRoomBlocksMax - blocks) | (room.fences ? 0 : 0x8000));
+}
+
+Room decode_room(uint16_t shortage) {
+  return {kRoomBlocksMax - (shortage & 0x7fffu), (shortage & 0x8000) == 0};
+}
+
+void encode_beat_reply(const raft::BeatReply& reply, const Room& room,
+                       std::vector<std::byte>& out) {
   out.clear();
   base::Writer writer(out);
   BeatReplyBody body;
@@ -95,6 +106,7 @@ void encode_beat_reply(const raft::BeatReply& reply, std::vector<std::byte>& out
   body.refused = static_cast<uint32_t>(reply.refused.size());
   body.confirmed = reply.confirmed;
   body.need_full = reply.need_full;
+  body.shortage = encode_room(room);
   writer.put(body);
   for (const raft::Lead& lead : reply.refused) {
     writer.put(lead.group);
@@ -102,7 +114,7 @@ void encode_beat_reply(const raft::BeatReply& reply, std::vector<std::byte>& out
   }
 }
 
-bool decode_beat_reply(std::span<const std::byte> bytes, raft::BeatReply& out) {
+bool decode_beat_reply(std::span<const std::byte> bytes, raft::BeatReply& out, Room& room) {
   base::Reader reader(bytes);
   const auto body = reader.get<BeatReplyBody>();
   if (!reader.ok() || reader.left() != body.refused * 16ull) return false;
@@ -111,6 +123,7 @@ bool decode_beat_reply(std::span<const std::byte> bytes, raft::BeatReply& out) {
   out.sequence = body.sequence;
   out.confirmed = body.confirmed != 0;
   out.need_full = body.need_full != 0;
+  room = decode_room(body.shortage);
   out.refused.resize(body.refused);
   for (raft::Lead& lead : out.refused) {
     lead.group = reader.get<uint64_t>();

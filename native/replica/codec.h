@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "native/raft/types.h"
+#include "native/replica/state_machine.h"
 #include "native/wire/frame.h"
 
 namespace curve::replica {
@@ -16,7 +17,8 @@ struct PeerMessageBody {
   uint8_t reject = 0;
   uint8_t transfer = 0;
   uint8_t damaged = 0;
-  uint32_t reserved = 0;
+  uint16_t shortage = 0;  // R8, append replies only: see encode_room()
+  uint16_t reserved = 0;
   uint64_t copyset = 0, term = 0, index = 0, log_term = 0, first = 0, last = 0, commit = 0;
 };
 static_assert(sizeof(PeerMessageBody) == 64);
@@ -50,15 +52,19 @@ struct BeatReplyBody {
   uint64_t from_incarnation = 0, to_incarnation = 0, sequence = 0;
   uint32_t refused = 0;
   uint8_t confirmed = 0, need_full = 0;
-  uint8_t reserved[2] = {};
+  uint16_t shortage = 0;  // R8, see encode_room()
 };
 static_assert(sizeof(BeatReplyBody) == 32);
 
+// What is missing of kRoomBlocksMax blocks in the low 15 bits; bit 15: no room for fences. 0:
+// nothing is short.
+uint16_t encode_room(const Room& room);
+Room decode_room(uint16_t shortage);
 PeerMessageBody to_body(const raft::Message& message);
 raft::Message to_message(const PeerMessageBody& body, const StoreId& from);
 void encode_beat(const raft::Beat& beat, std::vector<std::byte>& out);
 bool decode_beat(std::span<const std::byte> body, raft::Beat& out);
-void encode_beat_reply(const raft::BeatReply& reply, std::vector<std::byte>& out);
-bool decode_beat_reply(std::span<const std::byte> body, raft::BeatReply& out);
+void encode_beat_reply(const raft::BeatReply& reply, const Room& room, std::vector<std::byte>& out);
+bool decode_beat_reply(std::span<const std::byte> body, raft::BeatReply& out, Room& room);
 
 }  // namespace curve::replica

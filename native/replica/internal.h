@@ -47,6 +47,7 @@ struct Replica::Batch {
   std::deque<std::vector<std::byte>> heads;  // of records without an entry
   std::deque<std::vector<uint32_t>> crcs;
   uint64_t payload_bytes = 0, head_bytes = 0;
+  uint64_t submitted_ns = 0;
   bool copies = false;  // may use the reserve
 
   void clear();
@@ -62,6 +63,7 @@ struct Replica::Link {
   wire::Connection* dialing = nullptr;
   io::Timer retry;
   uint64_t backoff_ns = kDialRetryMinNs;
+  Room room;                              // R8: as it said last; kept while it is away
   std::vector<PeerMessageBody> messages;  // leave in one frame at the end of the turn
 };
 

@@ -42,6 +42,11 @@ std::vector<PeerStatus> Replica::peers() const {
   return out;
 }
 
+Room Replica::peer_room(const StoreId& store) const {
+  auto it = links_.find(store);
+  return it == links_.end() ? Room{} : it->second->room;
+}
+
 wire::Connection* Replica::peer_connection(const StoreId& store) {
   auto it = links_.find(store);
   return it == links_.end() ? nullptr : it->second->connection;
@@ -125,12 +130,15 @@ void Replica::peer_frame(wire::Connection* connection, wire::Frame& frame) {
         return malformed(connection, "peer message size");
       base::Reader reader(frame.body);
       while (reader.left()) {
-        const raft::Message message = to_message(reader.get<PeerMessageBody>(), from);
+        const auto body = reader.get<PeerMessageBody>();
+        const raft::Message message = to_message(body, from);
         if (message.type < raft::MessageType::kPreVote ||
             message.type > raft::MessageType::kSyncRequest ||
             message.type == raft::MessageType::kAppend) {
           return malformed(connection, "peer message type");
         }
+        if (message.type == raft::MessageType::kAppendReply)
+          link(from).room = decode_room(body.shortage);
         if (ReplicaGroup* group = find(message.group)) group->raft().step(message, loop_.now_ns());
       }
       return;
@@ -139,13 +147,14 @@ void Replica::peer_frame(wire::Connection* connection, wire::Frame& frame) {
       raft::Beat beat;
       if (!decode_beat(frame.body, beat)) return malformed(connection, "beat");
       const raft::BeatReply reply = host_.on_beat(from, beat, loop_.now_ns());
-      encode_beat_reply(reply, scratch_);
+      encode_beat_reply(reply, machine_.room(), scratch_);
       connection->send(wire::FrameType::kPeerBeatReply, 0, scratch_);
       return;
     }
     case wire::FrameType::kPeerBeatReply: {
       raft::BeatReply reply;
-      if (!decode_beat_reply(frame.body, reply)) return malformed(connection, "beat reply");
+      if (!decode_beat_reply(frame.body, reply, link(from).room))
+        return malformed(connection, "beat reply");
       return host_.on_beat_reply(from, reply, loop_.now_ns());
     }
     default:
@@ -194,7 +203,7 @@ void Replica::on_peer_append(wire::Connection* connection, wire::Frame& frame) {
     }
   }
   if (body.entry_type == static_cast<uint8_t>(raft::EntryType::kData) &&
-      !machine_.admit(*group, head))
+      !machine_.admit(*group, body.index, head))
     return;
   raft::EntryMeta meta;
   meta.index = body.index;
@@ -253,6 +262,8 @@ void Replica::send(ReplicaGroup& group, const raft::Message& message) {
   if (!peer.connection) return;
   if (message.type != raft::MessageType::kAppend) {
     peer.messages.push_back(to_body(message));
+    if (message.type == raft::MessageType::kAppendReply)
+      peer.messages.back().shortage = encode_room(machine_.room());
     return;
   }
   send_append(group, message, peer.connection);

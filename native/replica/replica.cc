@@ -368,6 +368,7 @@ void Replica::submit_batches() {
     if (filled_.size() == 1 && !batch.append.records.empty()) add_commit_records(batch);
     if (!wal_.has_room(batch.payload_bytes, batch.append.records.size(), batch.head_bytes, 0))
       return;
+    batch.submitted_ns = loop_.now_ns();
     wal_.append(&batch.append);
     ++appends_;
     for (size_t i = 0; i < batch.owners.size(); ++i) {
@@ -418,6 +419,7 @@ void Replica::batch_durable(Batch* batch) {
     return;
   }
   const uint64_t now = loop_.now_ns();
+  append_latency_.record_ns(now - mine->submitted_ns);
   for (auto& [group, id] : mine->persists) {
     if (!group->gone()) group->raft().on_durable(id, now);
   }

@@ -16,6 +16,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "native/base/latency.h"
 #include "native/raft/host.h"
 #include "native/replica/entry.h"
 #include "native/replica/state_machine.h"
@@ -101,6 +102,7 @@ class Replica {
   void peer_frame(wire::Connection* connection, wire::Frame& frame);
   void peer_closed(wire::Connection* connection, Code code, int error);
   wire::Connection* peer_connection(const StoreId& store);  // null when down
+  Room peer_room(const StoreId& store) const;               // R8: as it said last
 
   // R1. Durable when `done` runs (may be at once when it existed already: idempotent).
   // kExists: a replica of this group was here and was removed; it can only join.
@@ -175,6 +177,7 @@ class Replica {
   // After stop(): nothing of ours is in flight.
   bool idle() const;
   uint64_t appends() const { return appends_; }
+  const base::Latency& append_latency() const { return append_latency_; }  // write to durable
   uint64_t pending_records() const;
 
  private:
@@ -240,6 +243,7 @@ class Replica {
   io::Timer timer_;
   uint64_t timer_deadline_ = 0;
   uint64_t appends_ = 0;
+  base::Latency append_latency_;
   uint64_t cached_bytes_ = 0;
   uint64_t accepted_bytes_ = 0;   // of entries taken in this turn, not yet in a batch
   uint64_t unapplied_bytes_ = 0;  // of entries > applied, as they stand in the WAL

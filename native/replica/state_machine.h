@@ -12,6 +12,13 @@ namespace curve::replica {
 
 class ReplicaGroup;
 
+// R8: what a store has room for besides what it has taken. Told to its leaders with each answer.
+inline constexpr uint32_t kRoomBlocksMax = 32767;  // so many, or more
+struct Room {
+  uint32_t blocks = kRoomBlocksMax;  // new ones, without its reserve
+  bool fences = true;                // of volumes that it has no fence of
+};
+
 class StateMachine {
  public:
   // R6: committed entries in index order, each placed in the WAL (perhaps not yet durable here).
@@ -19,7 +26,8 @@ class StateMachine {
   virtual void apply(ReplicaGroup& group, std::span<const EntryRef> entries) = 0;
   // R8, on a follower before it takes (and later acknowledges) an entry: space for it is set aside.
   // False: it is not taken.
-  virtual bool admit(ReplicaGroup& group, std::span<const std::byte> head) = 0;
+  virtual bool admit(ReplicaGroup& group, Index index, std::span<const std::byte> head) = 0;
+  virtual Room room() const { return {}; }
   // A proposal of this replica is lost with its leadership; `context` must be answered (kDropped)
   // and forgotten.
   virtual void dropped(ReplicaGroup& group, Entry& entry) = 0;

@@ -51,7 +51,7 @@ class HashStore final : public Process, public replica::StateMachine, public io:
 
   void accepted(io::Stream* stream) override;
   void apply(replica::ReplicaGroup& group, std::span<const replica::EntryRef> entries) override;
-  bool admit(replica::ReplicaGroup&, std::span<const std::byte>) override { return true; }
+  bool admit(replica::ReplicaGroup&, Index, std::span<const std::byte>) override { return true; }
   void dropped(replica::ReplicaGroup& group, replica::Entry& entry) override;
   void role_changed(replica::ReplicaGroup&) override {}
   void sync_offered(replica::ReplicaGroup& group, const StoreId& leader, Index index) override;

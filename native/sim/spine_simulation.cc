@@ -50,6 +50,11 @@ StoreOptions make_store_options(Random random) {
     options.server.raft.inflight_bytes_max = random.between(4, 64) << 10;
     options.server.waiting_requests_max = static_cast<uint32_t>(random.between(1, 64));
   }
+  if (random.chance(0.25)) {  // full disks (R8): alike, or one sooner than the other
+    options.data_bytes = 16ull << 20;
+    options.reserve_percent_step = static_cast<uint32_t>(random.below(5));
+    options.reserve_percent = 50 - 4 * options.reserve_percent_step;
+  }
   return options;
 }
 

@@ -76,6 +76,8 @@ std::unique_ptr<Process> StoreNodes::boot(size_t number, io::Loop& loop) {
     format.cluster = store_id(99);
     format.data_bytes = options_.data_bytes;
     format.wal_bytes = options_.wal_bytes;
+    format.reserve_percent =
+        options_.reserve_percent + static_cast<uint32_t>(number) * options_.reserve_percent_step;
     format.wal_segment_bytes = options_.wal_segment_bytes;
     if (Outcome done = copyset::StoreServer::format(loop, paths, format); !done)
       return refuse(done.error());

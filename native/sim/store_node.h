@@ -18,6 +18,7 @@ namespace curve::sim {
 struct StoreOptions {
   uint64_t data_bytes = 96ull << 20;
   uint64_t wal_bytes = 64ull << 20, wal_segment_bytes = 0;
+  uint32_t reserve_percent = 2, reserve_percent_step = 0;  // the step: from store to store
   copyset::ServerOptions server;
 };
 

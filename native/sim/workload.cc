@@ -206,6 +206,7 @@ void Workload::finished(Request& request) {
   const Code code = request.io.code;
   world_.trace(world_.running(), "io_done", static_cast<uint64_t>(code), request.first_unit);
   ++verdict_.counts[code == Code::kOk ? "ops" : "ops_refused"];
+  verdict_.counts["no_space"] += code == Code::kNoSpace;
   if (code == Code::kOk) {
     if (request.begin_ns > fence_ns_ && request.io.type != client::IoType::kFlush) {
       verdict_.fail("R12 fencing", name_ + " was answered on a request that it began at " +

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import struct
 import subprocess
 import sys
 import time
+import urllib.request
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -182,3 +185,43 @@ def test_map_feed_attaches_for_a_native_program(cluster) -> None:  # type: ignor
         feed.kill()
         feed.wait()
         feed.stdout.close()
+
+
+def test_physical_space_is_that_of_the_data(cluster) -> None:  # type: ignore[no-untyped-def]
+    cluster.curve("volume", "create", "space", "256MiB")
+
+    def on_each_store() -> set[int | None]:
+        show = cluster.curve("volume", "show", "space")
+        assert show["allocated_bytes"] == sum(s["allocated_bytes"] or 0 for s in show["stores"])
+        return {store["allocated_bytes"] for store in show["stores"]}
+
+    assert on_each_store() == {0}
+    with cluster.connect() as connected, connected.volumes().open("space") as volume:
+        for at in (0, 40 * MIB, 100 * MIB):
+            volume.write(at, os.urandom(8 * MIB))
+        volume.write(200 * MIB + 512, b"x" * 512)
+        wait_for(lambda: on_each_store() == {24 * MIB + 65536})
+        volume.discard(40 * MIB, 8 * MIB)
+        wait_for(lambda: on_each_store() == {16 * MIB + 65536})
+    cluster.curve("volume", "delete", "space")
+
+
+def test_latencies_are_counted(cluster) -> None:  # type: ignore[no-untyped-def]
+    cluster.curve("volume", "create", "latency", "64MiB")
+    with cluster.connect() as connected, connected.volumes().open("latency") as volume:
+        for chunk in range(4):
+            volume.write(chunk * 16 * MIB, b"y" * 4096)
+            assert volume.read(chunk * 16 * MIB, 4096) == b"y" * 4096
+    counts: Counter[str] = Counter()
+    for server in cluster.curve("chunkserver", "list")["chunkservers"]:
+        with urllib.request.urlopen(f"http://{server['http_address']}/metrics") as answer:
+            text = answer.read().decode()
+        for operation, count in re.findall(
+            r'curve_chunkserver_latency_seconds_count{operation="(\w+)"} (\S+)', text
+        ):
+            counts[operation] += int(float(count))
+    assert set(counts) == {"read", "write", "replicate", "wal_append"}
+    assert counts["read"] >= 4
+    assert counts["write"] == counts["replicate"] >= 4
+    assert counts["wal_append"] >= 4
+    cluster.curve("volume", "delete", "latency")

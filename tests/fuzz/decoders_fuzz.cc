@@ -51,9 +51,10 @@ void beat(Bytes bytes) {
 
 void beat_reply(Bytes bytes) {
   curve::raft::BeatReply reply;
-  if (!curve::replica::decode_beat_reply(bytes, reply)) return;
+  curve::replica::Room room;
+  if (!curve::replica::decode_beat_reply(bytes, reply, room)) return;
   std::vector<std::byte> out;
-  curve::replica::encode_beat_reply(reply, out);
+  curve::replica::encode_beat_reply(reply, room, out);
   if (out.size() > bytes.size()) std::abort();
 }
 

@@ -174,6 +174,7 @@ class FakeStore:
         self.leader_of: Callable[[int], bytes | None] = lambda copyset: (
             self.formed[copyset][1] if copyset in self.formed else None
         )
+        self.no_space = False  # for fences
         self.fences: dict[tuple[int, int], tuple[int, int, list[int]]] = {}
         self.deleted: set[tuple[int, int]] = set()
         self.joined: set[int] = set()
@@ -219,6 +220,8 @@ class FakeStore:
         self, volume_id: int, floor: int, ceiling: int, revoked: list[int], copysets: list[int]
     ) -> int:
         led = [copyset for copyset in copysets if self.leads(copyset)]
+        if self.no_space:
+            return self._answer("FenceDone", [], [c for c in copysets if c not in led], led)
         for copyset in led:
             self.fences[copyset, volume_id] = (floor, ceiling, revoked)
         return self._answer("FenceDone", led, [c for c in copysets if c not in led])

@@ -5,6 +5,7 @@ parts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from curve_py.errors import (
     FencedError,
     InvalidError,
     NoPlacementError,
+    NoSpaceError,
     NotFoundError,
     NotLeaderError,
     UnavailableError,
@@ -293,6 +295,27 @@ async def test_an_attach_is_not_answered_while_one_copyset_is_silent(
     silent.leads = lambda copyset: silent.formed[copyset][1] == silent.store_id
     answer = await cluster.call("AttachVolume", request)
     assert answer.attachment.epoch == 1  # the same attach, not another
+    assert answer.attachment.state == pb.ATTACH_STATE_ACTIVE
+
+
+async def test_an_attach_says_that_there_is_no_room_for_its_fence(
+    cluster: Cluster, eventually: Any
+) -> None:
+    """R8: and it goes on when there is."""
+    await cluster.ready(eventually)
+    await cluster.create("a")
+    cluster.stores[0].no_space = True
+    request = pb.AttachVolumeRequest(name="a", holder="h", mode=pb.ATTACH_MODE_EXCLUSIVE)
+    request.header.request_id = b"R" * 16
+    with pytest.raises(NoSpaceError, match="no room for the fences"):
+        await cluster.call("AttachVolume", request)
+    cluster.stores[0].no_space = False
+
+    async def attached() -> Any:
+        with contextlib.suppress(NoSpaceError):
+            return await cluster.call("AttachVolume", request)
+
+    answer = await eventually(attached)
     assert answer.attachment.state == pb.ATTACH_STATE_ACTIVE
 
 

@@ -1,0 +1,216 @@
+// R8: space. A block that a write will need is set aside before the write is acknowledged by
+// anybody, so that applying it can never run out; ENOSPC is decided by the leader before the log.
+//
+// Invariants: every write that is appended or applied and not yet in its place has a reservation
+// for each block that is not mapped, or that an earlier discard (in the log or in the overlay) may
+// still unmap before the write meets the store; a page that a reserved block relies on stays. The
+// leader stops at the reserve of the store, followers and recovery may go into it: it holds what is
+// in flight when they fill up. A leader accepts a write that needs new blocks only while a majority
+// of its voters has room, or the log would wait for a majority that cannot take it. Likewise for
+// the room that fences take in a checkpoint.
+#include <algorithm>
+
+#include "native/base/log.h"
+#include "native/base/mutant.h"
+#include "native/copyset/server_state.h"
+#include "native/raft/config.h"
+#include "native/raft/quorum.h"
+
+namespace curve::copyset {
+
+namespace {
+
+// Of the room for blobs of a checkpoint: what lies beyond is for fences that are on their way and
+// for stores that hold more copysets than the leader.
+constexpr uint64_t kBlobShareMax = 3, kBlobShares = 4;
+constexpr uint64_t kGroupBlobBytesMax = 512;  // everything of a copyset's blob but its fences
+
+uint16_t mask_in_block(uint32_t first, uint32_t sectors, uint32_t block) {
+  const uint32_t begin = std::max(first, block * kSectorsPerBlock);
+  const uint32_t end = std::min(first + sectors, (block + 1) * kSectorsPerBlock);
+  if (begin >= end) return 0;
+  return static_cast<uint16_t>(((1u << (end - begin)) - 1) << (begin % kSectorsPerBlock));
+}
+
+}  // namespace
+
+// A discard that is in the log and not yet applied: in the overlay it can be seen.
+void StoreServer::State::note_zero(Copyset& copyset, const RangeCommand& range, Index index) {
+  std::vector<PendingZero>& pending = copyset.pending_zeros[{range.volume, range.chunk}];
+  for (const PendingZero& zero : pending) {
+    if (zero.index == index && zero.first == range.first_sector && zero.sectors == range.sectors)
+      return;
+  }
+  pending.push_back({index, range.first_sector, range.sectors});
+}
+
+// What is mapped of the block now may be unmapped by a discard that was ordered already.
+bool StoreServer::State::may_unmap(Copyset& copyset, const ChunkKey& chunk, uint32_t block) {
+  uint16_t zeros = copyset.overlay.zero_mask(chunk, block);
+  if (!copyset.pending_zeros.empty()) {
+    auto it = copyset.pending_zeros.find(chunk);
+    if (it != copyset.pending_zeros.end()) {
+      std::erase_if(it->second,
+                    [&](const PendingZero& zero) { return zero.index <= copyset.applied; });
+      for (const PendingZero& zero : it->second)
+        zeros |= mask_in_block(zero.first, zero.sectors, block);
+      if (it->second.empty()) copyset.pending_zeros.erase(it);
+    }
+  }
+  if (!zeros || CURVE_MUTANT("r8_forget_pending_discards")) return false;
+  const auto state = store->block_state(copyset.id, chunk, static_cast<uint16_t>(block));
+  return (state.written & ~zeros) == 0;
+}
+
+// False: no space. `fresh` (may be null) counts what was set aside by this call.
+bool StoreServer::State::reserve(Copyset& copyset, const ChunkKey& chunk, uint32_t first,
+                                 uint32_t sectors, uint32_t* fresh) {
+  const bool leader = fresh != nullptr;
+  std::vector<uint32_t>& wanted = scratch_blocks;
+  wanted.clear();
+  const uint32_t last_block = (first + sectors - 1) / kSectorsPerBlock;
+  for (uint32_t block = first / kSectorsPerBlock; block <= last_block; ++block) {
+    if (copyset.reserved_blocks.contains({chunk, block})) continue;
+    const bool stays = store->is_mapped(copyset.id, chunk, static_cast<uint16_t>(block)) &&
+                       !may_unmap(copyset, chunk, block);
+    if (!stays) wanted.push_back(block);
+  }
+  if (wanted.empty()) return true;
+  if (leader && !majority_has_room(copyset, wanted.size())) return false;
+  for (uint32_t block : wanted) {
+    const uint32_t page = block / chunkstore::kBlocksPerPage;
+    const BlockKey page_key{chunk, page};
+    const bool new_page = !copyset.reserved_pages.contains(page_key) &&
+                          !store->has_page({copyset.id, chunk, static_cast<uint8_t>(page)});
+    if (!store->reserve(1, new_page ? 1 : 0, !leader)) return false;
+    copyset.reserved_blocks.insert({chunk, block});
+    if (new_page) copyset.reserved_pages.insert(page_key);
+    if (fresh) ++*fresh;
+  }
+  return true;
+}
+
+// The background step has put the block in its place (or found nothing to put). It keeps what is
+// set aside while a write is on its way that needs it.
+void StoreServer::State::settle_block(Copyset& copyset, const ChunkKey& chunk, uint32_t block) {
+  if (!copyset.reserved_blocks.contains({chunk, block})) return;
+  const bool quiet = copyset.group != nullptr &&
+                     copyset.group->raft().last_index() == copyset.applied &&
+                     !copyset.overlay.active_has_data(chunk, block);
+  const bool stays = store->is_mapped(copyset.id, chunk, static_cast<uint16_t>(block)) &&
+                     !may_unmap(copyset, chunk, block);
+  if (!quiet && !stays) return;
+  copyset.reserved_blocks.erase({chunk, block});
+  const bool page = copyset.reserved_pages.erase({chunk, block / chunkstore::kBlocksPerPage}) != 0;
+  store->unreserve(1, page ? 1 : 0);
+}
+
+// Gives back what was set aside for writes that never came: lost with a leadership, refused behind
+// a fence, overwritten by zeros before they met the store. Called with nothing frozen.
+void StoreServer::State::sweep_reservations(Copyset& copyset) {
+  if (copyset.reserved_blocks.empty() && copyset.reserved_pages.empty()) return;
+  std::unordered_set<BlockKey, BlockKeyHash> coming;
+  for (Index index = copyset.applied + 1; index <= copyset.group->raft().last_index(); ++index) {
+    const replica::Entry* entry = replica->entry_at(*copyset.group, index);
+    if (!entry) return;
+    if (command_type(entry->head) != CommandType::kWrite) continue;
+    const auto range = decode_range(entry->head);
+    if (!range) continue;
+    const uint32_t last = (range->first_sector + range->sectors - 1) / kSectorsPerBlock;
+    for (uint32_t block = range->first_sector / kSectorsPerBlock; block <= last; ++block) {
+      coming.insert({{range->volume, range->chunk}, block});
+    }
+  }
+  const size_t blocks = copyset.reserved_blocks.size(), pages = copyset.reserved_pages.size();
+  std::erase_if(copyset.reserved_blocks, [&](const BlockKey& key) {
+    return !coming.contains(key) && !copyset.overlay.active_has_data(key.chunk, key.block);
+  });
+  const auto kept_pages = pages_relied_on(copyset);
+  std::erase_if(copyset.reserved_pages,
+                [&](const BlockKey& key) { return !kept_pages.contains(key); });
+  store->unreserve(static_cast<uint32_t>(blocks - copyset.reserved_blocks.size()),
+                   static_cast<uint32_t>(pages - copyset.reserved_pages.size()));
+}
+
+std::unordered_set<BlockKey, BlockKeyHash> StoreServer::State::pages_relied_on(
+    const Copyset& copyset) const {
+  std::unordered_set<BlockKey, BlockKeyHash> pages;
+  for (const BlockKey& key : copyset.reserved_blocks)
+    pages.insert({key.chunk, key.block / chunkstore::kBlocksPerPage});
+  return pages;
+}
+
+// Start-up: what the log brought back has its space before anything new gets some. It had it before
+// the restart, so there is enough.
+void StoreServer::State::reserve_recovered(Copyset& copyset) {
+  bool enough = true;
+  const Index last = copyset.group->raft().last_index();
+  for (Index index = copyset.applied + 1; index <= last; ++index) {
+    const replica::Entry* entry = replica->entry_at(*copyset.group, index);
+    if (!entry || entry->type != raft::EntryType::kData) continue;
+    const auto range = decode_range(entry->head);
+    if (!range) continue;
+    if (command_type(entry->head) == CommandType::kZero) {
+      note_zero(copyset, *range, index);
+    } else if (command_type(entry->head) == CommandType::kWrite) {
+      enough &= reserve(copyset, {range->volume, range->chunk}, range->first_sector, range->sectors,
+                        nullptr);
+    }
+  }
+  copyset.overlay.visit_blocks([&](const ChunkKey& chunk, uint32_t block) {
+    if (!copyset.overlay.active_has_data(chunk, block)) return;
+    enough &= reserve(copyset, chunk, block * kSectorsPerBlock, 1, nullptr);
+  });
+  if (!enough)
+    base::log(base::LogLevel::kError, "recovered_writes_lack_space", {{"copyset", copyset.id}});
+}
+
+// ---- what the others have
+
+replica::Room StoreServer::State::room() const {
+  return {store->blocks_available(), fences_fit(0)};
+}
+
+// So many new blocks fit on a majority, beside those that this leader has on their way. A follower
+// that is down counts as it said last: it is waited for.
+bool StoreServer::State::majority_has_room(const Copyset& copyset, uint64_t blocks) const {
+  const raft::Config& config = copyset.group->raft().config();
+  size_t voters = 0, roomy = 0;
+  for (size_t i = 0; i < config.count; ++i) {
+    const raft::Member& member = config.members[i];
+    if (member.role != raft::MemberRole::kVoter) continue;
+    ++voters;
+    const replica::Room room = replica->peer_room(member.store);
+    roomy += member.store == identity.id || room.blocks >= replica::kRoomBlocksMax ||
+             room.blocks >= new_blocks_inflight + blocks;
+  }
+  return roomy >= raft::quorum_of(voters) || CURVE_MUTANT("r8_ask_leader_only");
+}
+
+uint64_t StoreServer::State::blob_bytes() const {
+  uint64_t bytes = kGroupBlobBytesMax;  // the store's own
+  for (const auto& [id, copyset] : copysets)
+    bytes += kGroupBlobBytesMax + copyset->fences.encoded_bytes();
+  return bytes;
+}
+
+uint64_t StoreServer::State::fence_bytes_max() const {
+  return store->usage().blob_bytes_max / kBlobShares * kBlobShareMax;
+}
+
+// R8 for fences: a checkpoint must always be able to hold them.
+bool StoreServer::State::fences_fit(uint64_t more_bytes) const {
+  return blob_bytes() + more_bytes <= fence_bytes_max();
+}
+
+bool StoreServer::State::fence_has_room(const Copyset& copyset, uint64_t more_bytes) const {
+  if (!fences_fit(more_bytes)) return false;
+  const raft::Config& config = copyset.group->raft().config();
+  return std::none_of(config.members.begin(), config.members.begin() + config.count,
+                      [&](const raft::Member& member) {
+                        return member.store != identity.id &&
+                               !replica->peer_room(member.store).fences;
+                      });
+}
+
+}  // namespace curve::copyset

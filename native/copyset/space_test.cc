@@ -1,0 +1,181 @@
+// R8 with real stores: who is full, who says so, and what goes on all the same.
+#include <span>
+
+#include "native/copyset/spine_test.h"
+
+namespace curve::copyset {
+namespace {
+
+struct Space : Spine {
+  // Store 0 leads everything.
+  void lead_from_first() {
+    form();
+    auto leads = [&] {
+      for (const CopysetStatus& status : servers[0]->status(true).copysets) {
+        if (status.role != raft::Role::kLeader) return false;
+      }
+      return true;
+    };
+    for (int i : {1, 2}) {
+      run_until(
+          [&] {
+            for (const CopysetStatus& status : servers[i]->status(true).copysets) {
+              if (status.role == raft::Role::kLeader)
+                (void)servers[i]->transfer(status.copyset, servers[0]->store_id());
+            }
+          },
+          [&] { return leaders() == kCopysets; });
+    }
+    run_until([] {}, leads);
+  }
+  // Writes new blocks until there is no space. Every request ends.
+  uint64_t fill(uint32_t bytes, uint64_t from = 0) {
+    auto data = pattern(bytes, 1);
+    uint64_t at = from;
+    for (; at < (400u << 20); at += bytes) {
+      const Code code = io(client::IoType::kWrite, at, data);
+      if (code == Code::kNoSpace) return at;
+      EXPECT_EQ(code, Code::kOk);
+      if (code != Code::kOk) return at;
+    }
+    ADD_FAILURE() << "never full";
+    return at;
+  }
+  void checkpoint_all() {
+    for (auto& server : std::span(servers).first(3)) {
+      Code code = Code::kBusy;
+      run_until([&] { server->checkpoint_now([&](Code result) { code = result; }); },
+                [&] { return code != Code::kBusy; });
+      EXPECT_EQ(code, Code::kOk);
+    }
+  }
+};
+
+struct SmallFollowers : Space {
+  SmallFollowers() {
+    options.raft.prefer_after_ns = 0;
+    data_bytes[1] = data_bytes[2] = 40u << 20;
+  }
+};
+
+struct TinyStores : Space {
+  TinyStores() { data_bytes[0] = data_bytes[1] = data_bytes[2] = 40u << 20; }
+};
+
+// The leader has room, the majority has not: the client is told, and is not kept waiting for ever.
+TEST_F(SmallFollowers, AMajorityThatIsFullIsNoSpace) {
+  lead_from_first();
+  fence(5, 1);
+  open_client(5, 1);
+  const uint64_t full_at = fill(256 << 10);
+  EXPECT_LT(full_at, 40u << 20);
+  EXPECT_GT(full_at, 20u << 20);
+  auto data = pattern(1 << 20, 2);
+  ASSERT_EQ(io(client::IoType::kWrite, 4096, data), Code::kOk);  // overwrites go on
+  EXPECT_EQ(io(client::IoType::kWrite, 300u << 20, data), Code::kNoSpace);
+  ASSERT_EQ(io(client::IoType::kDiscard, 0, {}, 16u << 20), Code::kOk);
+  checkpoint_all();
+  checkpoint_all();
+  auto room = [&] { return io(client::IoType::kWrite, 350u << 20, data); };
+  Code code = room();
+  for (int i = 0; i < 100 && code == Code::kNoSpace; ++i) code = room();  // they say so by and by
+  EXPECT_EQ(code, Code::kOk);
+}
+
+// R8: the blocks are mapped when the write comes, but a discard before it, applied or still in the
+// log, will unmap them: on every replica they are set aside until the write has met the store.
+TEST_F(TinyStores, ADiscardedBlockThatIsWrittenAgainHasItsSpace) {
+  lead_from_first();
+  fence(5, 1);
+  open_client(5, 1);
+  auto data = pattern(1 << 20, 2);
+  auto reserved = [&](uint64_t blocks) {
+    for (auto& server : std::span(servers).first(3)) {
+      if (server->status(false).blocks_reserved != blocks) return false;
+    }
+    return true;
+  };
+  ASSERT_EQ(io(client::IoType::kWrite, 0, data), Code::kOk);
+  run_until([] {}, [&] { return in_step(); });
+  checkpoint_all();
+  ASSERT_TRUE(reserved(0));
+  ASSERT_EQ(io(client::IoType::kWrite, 0, data), Code::kOk);  // in place
+  run_until([] {}, [&] { return in_step(); });
+  ASSERT_TRUE(reserved(0));
+  for (const bool together : {false, true}) {
+    client::IoRequest discard;
+    size_t left = 1;
+    discard.type = client::IoType::kDiscard;
+    discard.bytes = data.size();
+    discard.owner = &left;
+    discard.done = [](client::IoRequest* each) { --*static_cast<size_t*>(each->owner); };
+    run_until([&] { client->submit(&discard); }, [&] { return together || left == 0; });
+    ASSERT_EQ(io(client::IoType::kWrite, 0, data), Code::kOk);
+    run_until([] {}, [&] { return left == 0 && in_step(); });
+    EXPECT_TRUE(reserved(data.size() / kBlockBytes)) << together;
+    checkpoint_all();
+    checkpoint_all();
+    EXPECT_TRUE(reserved(0));
+  }
+}
+
+// What the log brings back after a restart has its space before new writes get some.
+TEST_F(Space, ARestartedStoreKeepsWhatItHasPromised) {
+  lead_from_first();
+  fence(5, 1);
+  open_client(5, 1);
+  auto data = pattern(1 << 20, 3);
+  for (uint64_t at = 0; at < (12u << 20); at += 1 << 20)
+    ASSERT_EQ(io(client::IoType::kWrite, at, data), Code::kOk);
+  run_until([] {}, [&] { return in_step(); });
+  run_until([&] { client->close([this] { client_closed = true; }); },
+            [&] { return client_closed; });
+  client.reset();
+  stop_servers();
+  start_servers();
+  for (auto& server :
+       std::span(servers).first(3)) {  // in its place, or still in the log and set aside
+    const ServerStatus status = server->status(false);
+    EXPECT_EQ(status.blocks_reserved + status.blocks_total - status.blocks_free,
+              (12u << 20) / kBlockBytes);
+  }
+}
+
+// A checkpoint must always be able to hold the fences: the room for them is 1 MiB here.
+TEST_F(TinyStores, MoreFencesThanACheckpointHoldsAreRefused) {
+  form();
+  std::vector<CopysetId> all;
+  for (uint32_t c = 0; c < kCopysets; ++c) all.push_back(base::copyset_id(kPool, c));
+  std::vector<Epoch> revoked;
+  for (Epoch epoch = 2; epoch < 2000; ++epoch) revoked.push_back(epoch);
+  size_t applied = 0, refused = 0;
+  for (VolumeId volume = 1; volume < 40; ++volume) {
+    int answers = 0;
+    run_until(
+        [&] {
+          for (auto& server : std::span(servers).first(3)) {
+            server->fence(volume, 1, 3000, revoked, all, [&](FenceResult result) {
+              applied += result.applied.size();
+              refused += result.no_space.size();
+              ++answers;
+            });
+          }
+        },
+        [&] { return answers == 3; });
+  }
+  EXPECT_GT(applied, 0u);
+  EXPECT_GT(refused, 0u);
+  EXPECT_EQ(applied + refused, 39 * kCopysets);
+  for (auto& server : std::span(servers).first(3)) {
+    const ServerStatus status = server->status(false);
+    EXPECT_LT(status.fence_bytes, status.fence_bytes_max / 3 * 4);
+  }
+  checkpoint_all();
+  fence(1, 4000);  // of a volume that has one: always
+  open_client(1, 4000);
+  auto data = pattern(4096, 1);
+  EXPECT_EQ(io(client::IoType::kWrite, 0, data), Code::kOk);
+}
+
+}  // namespace
+}  // namespace curve::copyset
