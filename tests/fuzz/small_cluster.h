@@ -81,7 +81,8 @@ class SmallCluster {
       format.data_bytes = 32u << 20;
       format.wal_bytes = 8u << 20;
       format.wal_segment_bytes = 1u << 20;
-      const Outcome done = copyset::StoreServer::format(loop, "/store", format);
+      const Outcome done =
+          copyset::StoreServer::format(loop, copyset::StorePaths::in("/store"), format);
       if (!done.ok()) std::abort();
       return boot(loop);
     });
@@ -196,7 +197,8 @@ class SmallCluster {
     auto store = std::make_unique<Store>();
     copyset::ServerOptions options;
     options.checkpoint_interval_ns = 200 * sim::kMillisecond;
-    auto opened = copyset::StoreServer::open(loop, store->pool, "/store", secret_, options);
+    auto opened = copyset::StoreServer::open(loop, store->pool, copyset::StorePaths::in("/store"),
+                                             secret_, options);
     if (!opened) {
       refusal_ = opened.error().message;
       if (refusal_.empty()) std::abort();  // a refusal says why
