@@ -153,6 +153,12 @@ class CrashRun {
         if (!refused_) fail("open: " + opened.error().message);
         return nullptr;
       }
+      if ((*opened)
+              ->pages_lost()) {  // said, so that the owner has everything filled from its peers
+        refused_ = lossy_;
+        if (!refused_) fail("open: a page is lost");
+        return nullptr;
+      }
       store.store = std::move(*opened);
       return process;
     };

@@ -238,7 +238,7 @@ struct ScrubTest : RepairTest {
     for (int i = 0; i < 3; ++i) before[i] = servers[i]->status(false).scrub.passes;
     run_until(
         [&] {
-          for (auto& server : servers) server->scrub(4ull << 30);
+          for (int i = 0; i < 3; ++i) servers[i]->scrub(4ull << 30);
         },
         [&] {
           for (int i = 0; i < 3; ++i)
