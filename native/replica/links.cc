@@ -373,6 +373,8 @@ void Replica::catch_up_next(CatchUp* job) {
                 {{"copyset", job->group->id()},
                  {"index", job->next},
                  {"result", int64_t{job->read.result}}});
+      // R4: a payload that is gone from the log means sync. (Here, of the follower.)
+      if (job->next <= job->group->applied_) raft.trim(job->next);
       break;
     }
     EntryRef copy = entries_.take();

@@ -45,7 +45,6 @@ struct Replica::Relocation {
   size_t at = 0;
   wal::RecordReadOp read;
   Replica* replica = nullptr;
-  std::shared_ptr<Relocation> self;  // while a read is under way
 };
 
 void Replica::relocate_before(uint64_t position, const std::map<CopysetId, Index>& applied,
@@ -66,13 +65,19 @@ void Replica::relocate_before(uint64_t position, const std::map<CopysetId, Index
     for (Index index = std::max(known + 1, raft.first_index()); index <= raft.last_index();
          ++index) {
       const uint64_t place = raft.slot(index).place;
-      if (place && wal::Wal::place_position(place) < position) job->todo.emplace_back(group, index);
+      if (place && wal::Wal::place_position(place) < position &&
+          !CURVE_MUTANT("r7_leave_live_entries"))
+        job->todo.emplace_back(group, index);
     }
   }
   job->read.owner = job.get();
   job->read.done = [](io::Op* op) {
     Relocation* raw = static_cast<Relocation*>(op->owner);
-    std::shared_ptr<Relocation> keep = std::move(raw->self);
+    auto& reading = raw->replica->relocations_;
+    const auto at = std::find_if(reading.begin(), reading.end(),
+                                 [raw](const auto& each) { return each.get() == raw; });
+    const std::shared_ptr<Relocation> keep = *at;
+    reading.erase(at);
     if (!raw->replica->stopped_) raw->replica->relocate_next(keep);
   };
   relocate_next(job);
@@ -101,7 +106,7 @@ void Replica::relocate_next(std::shared_ptr<Relocation> job) {
     }
     if (job->read.place != raft.slot(index).place) {
       job->read.place = raft.slot(index).place;
-      job->self = job;
+      relocations_.push_back(job);
       return wal_.read_record(&job->read);
     }
     if (job->read.result < 0) {
@@ -135,7 +140,7 @@ void Replica::copy_entry(ReplicaGroup& group, const EntryRef& entry) {
   const uint64_t old_position = entry->payload_position;
   Batch& batch = open_batch(entry->payload.size());
   const auto type =
-      CURVE_MUTANT("copy_truncates") ? wal::RecordType::kEntry : wal::RecordType::kEntryCopy;
+      CURVE_MUTANT("r7_copy_truncates") ? wal::RecordType::kEntry : wal::RecordType::kEntryCopy;
   wal::Record& record = batch.add(&group, group.id(), type);
   record.entry_type = static_cast<uint8_t>(entry->type);
   record.index = entry->index;
