@@ -126,6 +126,7 @@ Outcome ChunkStore::check_free(io::Loop& loop, const std::string& path) {
   auto file = io::File::open(loop, path, {});
   if (!file && file.error().code == Code::kNotFound) return {};
   if (!file) return file.error();
+  if (CURVE_MUTANT("r1_format_again")) return {};
   return no_store_in(*file, path);
 }
 
@@ -163,7 +164,8 @@ Outcome ChunkStore::format(io::Loop& loop, const std::string& path, const Format
   const uint64_t bytes = options.bytes ? options.bytes : file->size_bytes();
   auto geometry = plan_geometry(bytes, options.blob_bytes);
   if (!geometry) return Error{geometry.error().code, path + ": " + geometry.error().message};
-  if (auto none = no_store_in(*file, path); !none) return none;
+  if (!CURVE_MUTANT("r1_format_again"))
+    if (auto none = no_store_in(*file, path); !none) return none;
   if (options.zeroed || file->size_bytes() < geometry->bytes)
     if (int error = options.zeroed ? file->allocate_zeroed_sync(geometry->bytes)
                                    : file->allocate_sync(geometry->bytes))

@@ -38,7 +38,7 @@ Code StoreServer::State::apply_one(Copyset& copyset, const replica::Entry& entry
     const Code fenced = range->restores
                             ? copyset.fences.deleted(range->volume) ? Code::kFenced : Code::kOk
                             : copyset.fences.check(range->volume, range->epoch);
-    if (fenced != Code::kOk && !CURVE_MUTANT("fence_at_acceptance_only")) return fenced;
+    if (fenced != Code::kOk && !CURVE_MUTANT("r12_fence_at_acceptance_only")) return fenced;
     const ChunkKey chunk{range->volume, range->chunk};
     if (*type == CommandType::kWrite) {
       copyset.overlay.write(chunk, range->first_sector, entry.sector_crcs, entry.payload_position,
@@ -82,6 +82,7 @@ bool StoreServer::State::admit(replica::ReplicaGroup& group, Index index,
       note_zero(copyset, *range, index);
       return true;
     case CommandType::kWrite:
+      if (CURVE_MUTANT("r8_admit_without_space")) return true;
       sync_budget.foreground_ns = loop.now_ns();
       return reserve(copyset, {range->volume, range->chunk}, range->first_sector, range->sectors,
                      nullptr);

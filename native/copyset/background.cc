@@ -8,6 +8,7 @@
 #include "native/base/bytes.h"
 #include "native/base/crc32c.h"
 #include "native/base/log.h"
+#include "native/base/mutant.h"
 #include "native/copyset/repair.h"
 
 namespace curve::copyset {
@@ -223,6 +224,10 @@ void Background::write_job(Job* job) {
     if (!(data >> sector & 1)) continue;
     job->write.crc[sector] = block.crc[sector];
     if (!(job->bad >> sector & 1) || job->repaired[sector] == block.crc[sector]) continue;
+    if (CURVE_MUTANT("r4_guess_damaged_payload")) {
+      const auto bytes = job->buffer.bytes().subspan(sector * kSectorBytes, kSectorBytes);
+      job->write.crc[sector] = base::crc32c(bytes);
+    }
     // R4: never a guess. The sector keeps its checksum, so whoever reads it sees the damage, and
     // has it repaired. (Or it was written again meanwhile: then the overlay hides this one.)
     base::log(base::LogLevel::kError, "wal_payload_damaged",

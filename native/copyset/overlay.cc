@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cassert>
 
+#include "native/base/mutant.h"
+
 namespace curve::copyset {
 
 Overlay::~Overlay() {
@@ -50,7 +52,7 @@ void Overlay::write(const ChunkKey& key, uint32_t first_sector, std::span<const 
     OverlayBlock& block = active_block(key, sector / kSectorsPerBlock);
     const uint32_t within = sector % kSectorsPerBlock;
     block.present |= 1u << within;
-    block.zero &= ~(1u << within);
+    if (!CURVE_MUTANT("r6_late_discard")) block.zero &= ~(1u << within);
     block.wal_sector[within] = wal_sector;
     block.crc[within] = crcs[i];
     block.index_low[within] = static_cast<uint32_t>(index);

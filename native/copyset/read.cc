@@ -93,7 +93,7 @@ void StoreServer::State::read_sectors(Request* request, const ChunkKey& chunk, u
                                                  : into;
   const auto crc_base = static_cast<uint32_t>((into - crc_origin) / kSectorBytes);
   for (uint32_t i = 0; i < sectors;) {
-    const OverlaySector found = CURVE_MUTANT("store_before_overlay")
+    const OverlaySector found = CURVE_MUTANT("r6_store_before_overlay")
                                     ? OverlaySector{}
                                     : copyset.overlay.find(chunk, first + i);
     std::byte* at = into + i * static_cast<size_t>(kSectorBytes);
@@ -212,7 +212,7 @@ void StoreServer::State::finish_read(Request* request) {
   if (leader != Code::kOk) return answer(request, leader);
   // R9: the lease must hold now, when the answer leaves; else it waits for the next beat and is
   // read again.
-  if (!CURVE_MUTANT("lease_at_start_only") && !raft.lease_valid(loop.now_ns()))
+  if (!CURVE_MUTANT("r9_lease_at_start_only") && !raft.lease_valid(loop.now_ns()))
     return park(request);
   // R12: a fence that was applied meanwhile silences the old attachment.
   const Code fenced = request->copyset->fences.check(request->body.volume, request->body.epoch);

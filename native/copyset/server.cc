@@ -4,6 +4,7 @@
 
 #include "native/base/bytes.h"
 #include "native/base/log.h"
+#include "native/base/mutant.h"
 #include "native/copyset/background.h"
 #include "native/copyset/repair.h"
 #include "native/copyset/scrub.h"
@@ -197,7 +198,10 @@ std::vector<std::byte> StoreServer::State::encode_blob(Copyset& copyset, Index a
   blob.commit = std::max(blob.commit, applied);
   std::vector<std::byte> fences;
   base::Writer fence_writer(fences);
-  copyset.fences.encode(fence_writer);
+  if (CURVE_MUTANT("r12_checkpoint_without_fences"))
+    fence_writer.put(uint32_t{0});
+  else
+    copyset.fences.encode(fence_writer);
   if (copyset.sync && copyset.sync->finishing()) copyset.sync->override_blob(blob, fences);
   const auto group = replica::encode_group_blob(blob);
   std::vector<std::byte> out;
@@ -522,6 +526,8 @@ ServerStatus StoreServer::status(bool with_copysets) const {
   out.wal_used_bytes = state.wal->used_bytes();
   out.fence_bytes = state.blob_bytes();
   out.fence_bytes_max = state.fence_bytes_max();
+  out.wal_start_position = state.wal->start_position();
+  out.wal_head_position = state.wal->head_position();
   out.wal_torn_tail = state.recovery.torn_tail;
   out.wal_damaged = state.recovery.damaged;
   out.sessions = static_cast<uint32_t>(state.sessions.size());
@@ -563,6 +569,8 @@ ServerStatus StoreServer::status(bool with_copysets) const {
   return out;
 }
 
+Outcome StoreServer::check() const { return state_->store->check(); }
+
 void StoreServer::visit_sectors(
     CopysetId id, const std::function<void(const ChunkKey&, uint32_t, SectorView)>& visit) const {
   auto it = state_->copysets.find(id);
@@ -587,6 +595,9 @@ void StoreServer::visit_sectors(
             state_->store->block_state(id, chunk, static_cast<uint16_t>(sector / kSectorsPerBlock));
         view.written = block.physical && (block.written >> (sector % kSectorsPerBlock) & 1);
         view.crc = view.written ? block.crc[sector % kSectorsPerBlock] : 0;
+        if (view.written)
+          view.data_offset_bytes = state_->store->block_offset_bytes(block.physical) +
+                                   sector % kSectorsPerBlock * uint64_t{kSectorBytes};
       }
       if (view.written) visit(chunk, sector, view);
     }

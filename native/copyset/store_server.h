@@ -135,6 +135,7 @@ struct ServerStatus {
   uint64_t pages_total = 0, pages_free = 0;
   uint64_t wal_capacity_bytes = 0, wal_used_bytes = 0;
   uint64_t fence_bytes = 0, fence_bytes_max = 0;  // in a checkpoint; more volumes are refused then
+  uint64_t wal_start_position = 0, wal_head_position = 0;  // docs/formats/wal.md
   bool direct_io = true;
   bool wal_torn_tail = false, wal_damaged = false;
   uint32_t sessions = 0;
@@ -231,12 +232,15 @@ class StoreServer {
       VolumeId volume) const;  // physical space of a volume on this store, in blocks
   replica::Replica& replica();
 
+  // For tests and the simulation: maps, reference counts and free space agree. Slow.
+  Outcome check() const;
   // For tests and the simulation: the state of one copyset as this replica has applied it. May not
   // be called with I/O in flight on it; content is compared by CRC32C per sector (zero sectors
   // included).
   struct SectorView {
     bool written = false;
     uint32_t crc = 0;
+    uint64_t data_offset_bytes = 0;  // in the data file; 0: not there (yet)
   };
   void visit_sectors(
       CopysetId copyset,

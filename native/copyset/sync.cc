@@ -107,7 +107,7 @@ void SyncSource::begin(const StoreId& peer, wire::Connection* connection, Copyse
   writer.put(raft.committed_config_index());
   writer.put(static_cast<uint32_t>(config.size()));
   writer.raw(config);
-  if (!CURVE_MUTANT("sync_without_fences"))
+  if (!CURVE_MUTANT("r12_sync_without_fences"))
     copyset.fences.encode(writer);
   else
     writer.put(uint32_t{0});

@@ -56,6 +56,7 @@ void GroupCore::schedule_election(bool hasten) {
 
 void GroupCore::on_election_timer() {
   if (role == Role::kLeader || following != nullptr || !electable()) return;
+  if (CURVE_MUTANT("liveness_nobody_campaigns") && hard.term > 2 && id % 2 == 0) return;
   const uint64_t earliest = std::max(host.vote_after_ns, promise_end_ns(host.self));
   // A disk that does not answer shall not raise the term again and again: one campaign waits for
   // it.

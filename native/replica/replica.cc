@@ -438,7 +438,8 @@ void Replica::apply_ready(ReplicaGroup& group) {
   if (group.raft().syncing()) return;  // R10: the log goes on behind what the leader gives
   std::vector<EntryRef>& ready = apply_scratch_;
   ready.clear();
-  const Index end = CURVE_MUTANT("apply_before_commit") ? group.raft().last_index() : group.commit_;
+  const Index end =
+      CURVE_MUTANT("r6_apply_before_commit") ? group.raft().last_index() : group.commit_;
   for (Index index = group.applied_ + 1; index <= end; ++index) {
     Entry* entry = entry_at(group, index);
     if (!entry || !entry->placed) break;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "native/sim/content_checker.h"
+
 namespace curve::sim {
 
 bool Convergence::wait(const std::string& what, const std::function<bool()>& done,
@@ -63,8 +65,7 @@ void Convergence::run() {
   read_all();
   settle();
   if (verdict_.failed()) return;
-  for (size_t index = 0; index < stores_.copysets().size(); ++index) compare_copyset(index);
-  check_space();
+  ContentChecker(verdict_, stores_, director_).check();
   for (const auto& history : director_.histories()) {
     if (auto bad = history->checker.check()) {
       verdict_.fail("register", "volume " + std::to_string(history->volume) + ", " + *bad);
@@ -167,99 +168,6 @@ void Convergence::settle() {
   if (!verdict_.failed()) checkpoint_all();
   wait(
       "convergence of all replicas", [&] { return quiet(&why); }, [&] { return why; });
-}
-
-// What each replica holds of one sector, for messages.
-std::string Convergence::sector_everywhere(size_t index, const ChunkKey& chunk, uint32_t sector) {
-  std::string out;
-  for (size_t number : stores_.copysets()[index]) {
-    StoreNode* store = stores_.running(number);
-    if (!store) continue;
-    std::string value = "unwritten";
-    store->server().visit_sectors(
-        stores_.copyset_id(index),
-        [&](const ChunkKey& key, uint32_t at, copyset::StoreServer::SectorView view) {
-          if (key == chunk && at == sector && view.written)
-            value = "CRC " + std::to_string(view.crc);
-        });
-    replica::ReplicaGroup* group = store->server().replica().find(stores_.copyset_id(index));
-    out += "\n  store " + std::to_string(number) + ": " + value + "; " + describe(group->raft());
-  }
-  return out;
-}
-
-void Convergence::compare_copyset(size_t index) {
-  using Sectors = std::map<std::pair<ChunkKey, uint32_t>, copyset::StoreServer::SectorView>;
-  const CopysetId id = stores_.copyset_id(index);
-  Sectors reference;
-  size_t reference_store = 0;
-  for (size_t number : stores_.copysets()[index]) {
-    StoreNode* store = stores_.running(number);
-    if (!store) return;
-    Sectors mine;
-    store->server().visit_sectors(
-        id, [&](const ChunkKey& chunk, uint32_t sector, copyset::StoreServer::SectorView view) {
-          if (view.written) mine[{chunk, sector}] = view;
-        });
-    if (number == stores_.copysets()[index].front()) {
-      reference = std::move(mine);
-      reference_store = number;
-      continue;
-    }
-    auto a = reference.begin();
-    auto b = mine.begin();
-    while (a != reference.end() || b != mine.end()) {
-      const bool same = a != reference.end() && b != mine.end() && a->first == b->first &&
-                        a->second.crc == b->second.crc;
-      if (!same) {
-        const auto& at =
-            b == mine.end() || (a != reference.end() && a->first < b->first) ? a->first : b->first;
-        verdict_.fail("replica equality",
-                      "copyset " + std::to_string(index) + " on stores " +
-                          std::to_string(reference_store) + " and " + std::to_string(number) +
-                          " differs at volume " + std::to_string(at.first.volume) + " chunk " +
-                          std::to_string(at.first.chunk) + " sector " + std::to_string(at.second) +
-                          sector_everywhere(index, at.first, at.second));
-        return;
-      }
-      ++a;
-      ++b;
-    }
-  }
-  verdict_.counts["sectors_compared"] += reference.size();
-}
-
-void Convergence::check_space() {
-  for (size_t number = 0; number < stores_.count(); ++number) {
-    StoreNode* store = stores_.running(number);
-    if (!store || verdict_.failed()) return;
-    const copyset::ServerStatus status = store->server().status(false);
-    std::set<std::pair<ChunkKey, uint32_t>> blocks;
-    for (size_t index = 0; index < stores_.copysets().size(); ++index) {
-      const auto& members = stores_.copysets()[index];
-      if (std::find(members.begin(), members.end(), number) == members.end()) continue;
-      store->server().visit_sectors(
-          stores_.copyset_id(index),
-          [&](const ChunkKey& chunk, uint32_t sector, copyset::StoreServer::SectorView view) {
-            if (view.written) blocks.emplace(chunk, sector / kSectorsPerBlock);
-            if (view.written && director_.is_deleted(chunk.volume)) {
-              verdict_.fail("space", "store " + std::to_string(number) + " keeps a deleted volume");
-            }
-          });
-    }
-    const uint64_t used = status.blocks_total - status.blocks_free - status.blocks_pending_free;
-    if (used != blocks.size() || status.blocks_reserved != 0) {
-      verdict_.fail("space", "store " + std::to_string(number) + " has " + std::to_string(used) +
-                                 " blocks in use and " + std::to_string(status.blocks_reserved) +
-                                 " reserved, but " + std::to_string(blocks.size()) +
-                                 " hold written sectors");
-    }
-    if (status.counters.corrupt_reads)
-      verdict_.fail("checksums", "store " + std::to_string(number) + " read damaged sectors");
-    verdict_.counts["store_syncs"] += status.counters.syncs_finished;
-    verdict_.counts["merges"] += status.counters.merges;
-    verdict_.counts["waited_for_log"] += status.counters.waited;
-  }
 }
 
 }  // namespace curve::sim

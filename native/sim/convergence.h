@@ -1,7 +1,6 @@
 // The second phase: all faults have ended. Checks that everything pending is answered, that every
-// replica of every copyset comes to the same state (sector for sector, by checksum), that what is
-// there is what the register checker allows, and that no block is allocated without a sector
-// written in it, nor any reservation left (R8). Thread: the world's.
+// replica of every copyset comes to the same state, and that what is there is what the checkers of
+// content and registers allow. Thread: the world's.
 #pragma once
 
 #include "native/sim/director.h"
@@ -33,9 +32,6 @@ class Convergence {
   void read_all();
   void settle();
   void checkpoint_all();
-  void compare_copyset(size_t index);
-  std::string sector_everywhere(size_t index, const ChunkKey& chunk, uint32_t sector);
-  void check_space();
   bool quiet(std::string* why);
 
   World& world_;

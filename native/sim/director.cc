@@ -4,33 +4,44 @@
 
 namespace curve::sim {
 
-Director::Director(World& world, Verdict& verdict, const ClusterShape& shape, StoreNodes& stores,
-                   Random random)
-    : world_(world), verdict_(verdict), shape_(shape), stores_(stores), random_(random) {}
+Director::Director(World& world, Verdict& verdict, const Plan& plan, const ClusterShape& shape,
+                   StoreNodes& stores, Random random)
+    : world_(world),
+      verdict_(verdict),
+      plan_(plan),
+      shape_(shape),
+      stores_(stores),
+      random_(random) {}
 
 Director::~Director() = default;
 
 void Director::start() {
   running_ = true;
-  heavy_ = random_.chance(0.25);  // fills the WAL
-  make_volume();
-  if (random_.chance(0.4)) make_volume();
-  world_.after(random_.below(3 * kSecond), [this] { act(); });
+  for (uint32_t i = 0; i < plan_.director.volumes; ++i) make_volume();
+  world_.after(random_.below(plan_.director.interval_ns_max), [this] { act(); });
 }
 
 void Director::stop() { running_ = false; }
 
 void Director::act() {
   if (!running_) return;
-  world_.after(100 * kMillisecond + random_.below(4 * kSecond), [this] { act(); });
+  const DirectorPlan& plan = plan_.director;
+  world_.after(plan.interval_ns_max / 40 + random_.below(plan.interval_ns_max), [this] { act(); });
   Volume& volume = *volumes_[random_.below(volumes_.size())];
-  const uint64_t dice = random_.below(100);
-  if (dice < 15) return transfer_some();
+  uint64_t dice = random_.below(plan.transfer + plan.exclusive + plan.shared + plan.detach +
+                                plan.remove + plan.resize + 5);
+  auto is = [&dice](uint32_t weight) {
+    const bool hit = dice < weight;
+    dice -= hit ? 0 : weight;
+    return hit;
+  };
+  if (is(plan.transfer)) return transfer_some();
   if (volume.busy) return;
-  if (dice < 50) return attach(volume, false);
-  if (dice < 75) return attach(volume, true);
-  if (dice < 90) return detach(volume);
-  if (dice < 95 && !deleted_.count(volume.id)) return remove(volume);
+  if (is(plan.exclusive)) return attach(volume, false);
+  if (is(plan.shared)) return attach(volume, true);
+  if (is(plan.detach)) return detach(volume);
+  if (is(plan.remove) && !deleted_.count(volume.id)) return remove(volume);
+  if (is(plan.resize)) return resize(volume);
 }
 
 // --- commands to the stores ---
@@ -103,21 +114,36 @@ void Director::make_volume() {
   volume->id = next_volume_++;
   auto history = std::make_unique<VolumeHistory>();
   history->volume = volume->id;
-  const uint64_t units = shape_.volume_bytes / kUnitBytes;
-  const uint64_t count = random_.between(2, 6);
-  for (uint64_t i = 0; i < count; ++i) {
-    const uint64_t size = random_.chance(heavy_ ? 0.9 : 0.2) ? 4096 : random_.between(4, 64) * 16;
-    uint64_t first = random_.below(units - size) / 8 * 8;
-    // Some lie across the border of two chunks.
-    if (random_.chance(0.3))
-      first = kChunkBytes / kUnitBytes * random_.between(1, units * kUnitBytes / kChunkBytes - 1) -
-              size / 16 * 8;
-    history->windows.push_back({first, size});
-  }
+  volume->size_bytes = shape_.volume_bytes;
   volume->history = history.get();
   histories_.push_back(std::move(history));
   volumes_.push_back(std::move(volume));
+  const uint64_t count = plan_.load.hot_units ? random_.between(1, 2) : random_.between(2, 6);
+  for (uint64_t i = 0; i < count; ++i) add_window(*volumes_.back(), 0, shape_.volume_bytes);
   attach(*volumes_.back(), random_.chance(0.5));
+}
+
+void Director::add_window(Volume& volume, uint64_t from_bytes, uint64_t to_bytes) {
+  const LoadPlan& load = plan_.load;
+  uint64_t size = random_.chance(load.heavy ? 0.9 : 0.2) ? 4096 : random_.between(4, 64) * 16;
+  if (load.hot_units) size = load.hot_units;
+  const uint64_t from = from_bytes / kUnitBytes, units = (to_bytes - from_bytes) / kUnitBytes;
+  uint64_t first = from + random_.below(units - size) / 8 * 8;
+  // Some lie across the border of two chunks.
+  const uint64_t chunks = (to_bytes - from_bytes) / kChunkBytes;
+  if (chunks > 1 && random_.chance(0.3))
+    first = from + kChunkBytes / kUnitBytes * random_.between(1, chunks - 1) - size / 16 * 8;
+  volume.history->windows.push_back({first, size});
+}
+
+// Grows by some chunks, under load; a client hears of it at some time.
+void Director::resize(Volume& volume) {
+  if (deleted_.count(volume.id) || volume.size_bytes >= 2 * shape_.volume_bytes) return;
+  const uint64_t before = volume.size_bytes;
+  volume.size_bytes += random_.between(1, 3) * kChunkBytes;
+  ++verdict_.counts["resizes"];
+  add_window(volume, before, volume.size_bytes);
+  routes_changed();
 }
 
 client::VolumeMap Director::map_of(const Volume& volume, Epoch epoch) const {
@@ -125,7 +151,7 @@ client::VolumeMap Director::map_of(const Volume& volume, Epoch epoch) const {
   map.version = map_version_;
   map.volume = volume.id;
   map.placement_id = volume.id;
-  map.size_bytes = shape_.volume_bytes;
+  map.size_bytes = volume.size_bytes;
   map.epoch = epoch;
   map.layout = shape_.layout;
   map.pool = shape_.pool;
@@ -162,7 +188,9 @@ Workload* Director::workload(uint32_t node) {
 }
 
 bool Director::free_node(uint32_t* node) {
-  for (uint32_t candidate : shape_.clients) {
+  const size_t count = std::min<size_t>(shape_.clients.size(), plan_.director.clients);
+  for (size_t i = 0; i < count; ++i) {
+    const uint32_t candidate = shape_.clients[i];
     if (attachments_.count(candidate)) continue;
     *node = candidate;
     return true;
@@ -210,12 +238,16 @@ void Director::start_client(Volume& volume, Epoch epoch) {
   attachments_[node] = {epoch, node, false, volume.history, &volume};
   Node& at = world_.node(node);
   WorkloadOptions options;
-  options.depth = static_cast<uint32_t>(random_.between(1, 8));
-  options.think_ns_max = random_.between(1, 20) * kMillisecond;
+  options.depth = static_cast<uint32_t>(random_.between(1, plan_.load.depth_max));
+  options.think_ns_max = random_.between(plan_.load.think_ns_max / 4, plan_.load.think_ns_max);
+  options.client = plan_.client;
+  // Some hear of a new leader soon, some hold on to the old one.
+  if (options.client.request_timeout_ns == 0)
+    options.client.request_timeout_ns = random_.chance(0.5) ? 100 * kMillisecond : 2 * kSecond;
   options.halves_percent = volume.shared && random_.chance(0.5) ? 60 : 0;
   options.parity = static_cast<uint32_t>(epoch % 2);
-  options.zeroes_percent = random_.chance(0.3) ? 0 : 12;
-  options.large_percent = heavy_ ? 60 : 10;
+  options.zeroes_percent = plan_.load.zeroes_percent;
+  options.large_percent = plan_.load.heavy ? 60 : 10;
   const std::string name =
       at.name + " epoch " + std::to_string(epoch) + " of volume " + std::to_string(volume.id);
   ++verdict_.counts["attachments"];
@@ -243,7 +275,8 @@ void Director::attach(Volume& volume, bool shared) {
   if (exclusive) {
     // The usual reason: the old client is dead. Or it only seems so, and goes on.
     for (auto& [at, attachment] : attachments_) {
-      if (attachment.history != volume.history || !random_.chance(0.4)) continue;
+      if (attachment.history != volume.history || !random_.chance(plan_.director.kill_old_chance))
+        continue;
       Node& old = world_.node(at);
       if (old.state == NodeState::kUp || old.state == NodeState::kPaused) {
         workload(at)->expect_fence();

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "native/sim/plan.h"
 #include "native/sim/store_node.h"
 #include "native/sim/workload.h"
 
@@ -29,8 +30,8 @@ struct ClusterShape {
 
 class Director {
  public:
-  Director(World& world, Verdict& verdict, const ClusterShape& shape, StoreNodes& stores,
-           Random random);
+  Director(World& world, Verdict& verdict, const Plan& plan, const ClusterShape& shape,
+           StoreNodes& stores, Random random);
   ~Director();
   void start();
   // Which stores a volume map names for a copyset; those of the shape when not set.
@@ -62,6 +63,7 @@ class Director {
     Epoch next_epoch = 1, floor = 0, ceiling = 0;
     std::vector<Epoch> revoked;
     VolumeHistory* history = nullptr;
+    uint64_t size_bytes = 0;
     bool busy = false, shared = false;
   };
   // A command to every copyset, repeated until each has applied it.
@@ -76,6 +78,8 @@ class Director {
   };
   void act();
   void make_volume();
+  void add_window(Volume& volume, uint64_t from_bytes, uint64_t to_bytes);
+  void resize(Volume& volume);
   void attach(Volume& volume, bool shared);
   void detach(Volume& volume);
   void remove(Volume& volume);
@@ -93,10 +97,11 @@ class Director {
 
   World& world_;
   Verdict& verdict_;
+  const Plan& plan_;
   const ClusterShape& shape_;
   StoreNodes& stores_;
   Random random_;
-  bool running_ = false, wants_volume_ = false, heavy_ = false;
+  bool running_ = false, wants_volume_ = false;
   VolumeId next_volume_ = 100;
   uint64_t next_job_ = 1, map_version_ = 1;
   std::vector<std::unique_ptr<Volume>> volumes_;

@@ -76,6 +76,7 @@ bool Disk::flip_bit(const std::string& path, uint64_t offset_min, uint64_t offse
     const uint64_t bit = random_.below(kPageBytes * 8);
     (*file->pages[page])[bit / 8] ^= std::byte{1} << (bit % 8);
     world_.trace(&node_, "bit_flip", page * kPageBytes + bit / 8);
+    damaged_ = true;
     if (where) *where = path + " offset " + std::to_string(page * kPageBytes + bit / 8);
     return true;
   }
@@ -125,6 +126,39 @@ void Disk::abandon(io::LoopBackend* loop) {
 }
 
 // --- asynchronous operations ---
+
+const DiskFaults& Disk::faults_now() const {
+  return world_.now_ns() < fail_until_ ? timed_faults_ : faults;
+}
+
+bool Disk::fails(double chance) {
+  if (chance == 0 || !random_.chance(chance)) return false;
+  ++errors_;
+  return true;
+}
+
+std::optional<uint64_t> Disk::landing(const VirtualFile& file, uint64_t offset, uint64_t bytes) {
+  const bool timed = world_.now_ns() < lose_until_ && file.path == lossy_path_ &&
+                     offset >= lossy_min_ && file.size > lossy_min_ + bytes;
+  if (timed && random_.chance(lost_chance_)) {
+    world_.trace(&node_, "write_lost", offset, bytes);
+    damaged_ = true;
+    return std::nullopt;
+  }
+  if (timed && random_.chance(misdirected_chance_)) {
+    const uint64_t pages = (file.size - lossy_min_ - bytes) / kPageBytes;
+    const uint64_t at = lossy_min_ / kPageBytes * kPageBytes + random_.below(pages) * kPageBytes;
+    world_.trace(&node_, "write_misdirected", offset, at);
+    damaged_ = true;
+    return at;
+  }
+  if (faults.lost_write_chance != 0 && random_.chance(faults.lost_write_chance))
+    return std::nullopt;
+  if (faults.misdirected_write_chance != 0 && random_.chance(faults.misdirected_write_chance) &&
+      file.size > bytes)
+    return random_.below((file.size - bytes) / kPageBytes) * kPageBytes;
+  return offset;
+}
 
 uint64_t Disk::latency(Kind kind, uint64_t bytes) {
   uint64_t ns = kind == Kind::kRead ? random_.between(options_.read_ns_min, options_.read_ns_max)
@@ -197,7 +231,7 @@ int32_t Disk::apply(Inflight& item) {
   switch (item.kind) {
     case Kind::kRead: {
       if (item.offset + item.bytes > file.size) return -EIO;
-      if (random_.chance(faults.read_error_chance)) return -EIO;
+      if (fails(faults_now().read_error_chance)) return -EIO;
       uint64_t at = item.offset;
       for (const iovec& part : item.op->iov) {
         file.read(at, {static_cast<std::byte*>(part.iov_base), part.iov_len});
@@ -212,15 +246,13 @@ int32_t Disk::apply(Inflight& item) {
                item.bytes);
       }
       ++writes_;
-      if (random_.chance(faults.write_error_chance)) {
+      if (fails(faults_now().write_error_chance)) {
         tear_in_flight(item);
         return -EIO;
       }
-      if (random_.chance(faults.lost_write_chance)) return static_cast<int32_t>(item.bytes);
-      uint64_t at = item.offset;
-      if (random_.chance(faults.misdirected_write_chance) && file.size > item.bytes) {
-        at = random_.below((file.size - item.bytes) / kPageBytes) * kPageBytes;
-      }
+      const auto landed = landing(file, item.offset, item.bytes);
+      if (!landed) return static_cast<int32_t>(item.bytes);
+      uint64_t at = *landed;
       for (const iovec& part : item.op->iov) {
         file.write(write_sequence_++, at,
                    {static_cast<const std::byte*>(part.iov_base), part.iov_len}, item.op->durable);
@@ -230,6 +262,10 @@ int32_t Disk::apply(Inflight& item) {
     }
     case Kind::kSync:
       ++syncs_;
+      if (fails(faults_now().sync_error_chance)) {
+        file.lose_power(random_);
+        return -EIO;
+      }
       file.stabilize(item.began - 1);
       return 0;
     case Kind::kDiscard:
@@ -285,7 +321,7 @@ int Disk::read_sync(io::LoopBackend* loop, int64_t handle, uint64_t offset,
   }
   if (sync_step()) throw Crash{};
   if (offset + into.size() > item.file->size) return -EIO;
-  if (random_.chance(faults.read_error_chance)) return -EIO;
+  if (fails(faults_now().read_error_chance)) return -EIO;
   item.file->read(offset, into);
   return 0;
 }
@@ -303,13 +339,17 @@ int Disk::write_sync(io::LoopBackend* loop, int64_t handle, uint64_t offset,
   const bool crash = sync_step();
   item.file->write(write_sequence_++, offset, from, false);
   if (crash) throw Crash{};
-  return 0;
+  return fails(faults_now().write_error_chance) ? -EIO : 0;
 }
 
 int Disk::sync_sync(io::LoopBackend* loop, int64_t handle) {
   const auto& item = loop->handles[static_cast<size_t>(handle)];
   if (sync_step()) throw Crash{};
   ++syncs_;
+  if (fails(faults_now().sync_error_chance)) {
+    item.file->lose_power(random_);
+    return -EIO;
+  }
   item.file->stabilize(write_sequence_ - 1);
   return 0;
 }

@@ -14,6 +14,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -68,6 +69,7 @@ struct VirtualFile {
 struct DiskFaults {
   double read_error_chance = 0;         // -EIO
   double write_error_chance = 0;        // -EIO; the content is then undefined (old, new, torn)
+  double sync_error_chance = 0;         // -EIO; what was not stable is kept, lost or torn
   double lost_write_chance = 0;         // reported as written, never was
   double misdirected_write_chance = 0;  // lands elsewhere
 };
@@ -82,6 +84,23 @@ class Disk {
   void wipe();  // a new, empty disk
 
   DiskFaults faults;
+  // For a time instead of `faults`.
+  void fail_until(uint64_t world_ns, const DiskFaults& timed) {
+    fail_until_ = world_ns, timed_faults_ = timed;
+  }
+  // Errors that were returned since the node's last start.
+  bool gave_errors() const { return errors_ != errors_at_boot_; }
+  bool ever_gave_errors() const { return errors_ != 0; }
+  void booting() { errors_at_boot_ = errors_; }
+  // Writes that lie in `path` behind `offset_min` may be lost or land elsewhere behind it.
+  void set_lossy(const std::string& path, uint64_t offset_min) {
+    lossy_path_ = path, lossy_min_ = offset_min;
+  }
+  void lose_blocks_until(uint64_t world_ns, double lost_chance, double misdirected_chance) {
+    lose_until_ = world_ns, lost_chance_ = lost_chance, misdirected_chance_ = misdirected_chance;
+  }
+  // Data at rest was changed, or a write was lost, since the run began.
+  bool damaged() const { return damaged_; }
   void slow_until(uint64_t world_ns, uint64_t factor) {
     slow_until_ = world_ns, slow_factor_ = factor;
   }
@@ -126,6 +145,10 @@ class Disk {
   int32_t apply(Inflight& item);
   uint64_t latency(Kind kind, uint64_t bytes);
   void tear_in_flight(Inflight& item);
+  const DiskFaults& faults_now() const;
+  bool fails(double chance);
+  // Where the write lands; nothing: nowhere.
+  std::optional<uint64_t> landing(const VirtualFile& file, uint64_t offset, uint64_t bytes);
   bool sync_step();  // true: crash now
   static std::vector<std::byte> gather(const io::FileOp* op, uint64_t bytes);
 
@@ -139,6 +162,12 @@ class Disk {
   uint64_t device_free_at_ = 0;
   uint64_t slow_until_ = 0, slow_factor_ = 1;
   uint64_t sync_steps_left_ = 0;
+  uint64_t fail_until_ = 0, errors_ = 0, errors_at_boot_ = 0;
+  DiskFaults timed_faults_;
+  std::string lossy_path_;
+  uint64_t lossy_min_ = 0, lose_until_ = 0;
+  double lost_chance_ = 0, misdirected_chance_ = 0;
+  bool damaged_ = false;
   uint64_t syncs_ = 0, torn_writes_ = 0, writes_ = 0;
 };
 

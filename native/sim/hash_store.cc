@@ -6,6 +6,8 @@
 #include "native/base/bytes.h"
 #include "native/base/crc32c.h"
 #include "native/base/log.h"
+#include "native/sim/disk.h"
+#include "native/wal/format.h"
 
 namespace curve::sim {
 namespace {
@@ -39,7 +41,10 @@ io::Address HashCluster::address(size_t number) const {
 }
 
 HashStore::HashStore(HashCluster& cluster, size_t number, io::Loop& loop)
-    : cluster_(cluster), number_(number), loop_(loop) {
+    : cluster_(cluster),
+      number_(number),
+      node_(cluster.world.node(cluster.stores[number])),
+      loop_(loop) {
   identity_.role = wire::PeerRole::kStore;
   identity_.id = HashCluster::store_id(number);
   identity_.incarnation = cluster.world.node(cluster.stores[number]).boots;
@@ -49,9 +54,14 @@ HashStore::HashStore(HashCluster& cluster, size_t number, io::Loop& loop)
   slot_op_.done = [](io::Op* op) {
     auto* store = static_cast<HashStore*>(op->owner);
     auto done = std::move(store->slot_done_);
-    done(op->result < 0 ? Code::kIo : Code::kOk);
+    if (op->result < 0) return store->out_of_service("the checkpoint cannot be written");
+    done(Code::kOk);
   };
-  release_op_.done = [](io::Op* op) { static_cast<HashStore*>(op->owner)->finish_checkpoint(); };
+  release_op_.done = [](io::Op* op) {
+    auto* store = static_cast<HashStore*>(op->owner);
+    if (op->result < 0) return store->out_of_service("the WAL cannot be released");
+    store->finish_checkpoint();
+  };
 }
 
 HashStore::~HashStore() {
@@ -61,6 +71,7 @@ HashStore::~HashStore() {
 std::unique_ptr<HashStore> HashStore::boot(HashCluster& cluster, size_t number, io::Loop& loop) {
   std::unique_ptr<HashStore> store(new HashStore(cluster, number, loop));
   if (Outcome opened = store->open(); !opened) {
+    if (store->node_.disk->gave_errors()) return nullptr;
     cluster.verdict.fail(
         "start", "store " + std::to_string(number) + " does not start: " + opened.error().message);
     return nullptr;
@@ -79,23 +90,25 @@ Outcome HashStore::open() {
   if (fresh) {
     wal::FormatOptions format;
     format.store = identity_.id;
-    format.bytes = cluster_.wal_bytes;
+    format.bytes = cluster_.plan.wal_bytes;
+    format.segment_bytes = cluster_.plan.wal_segment_bytes;
     if (Outcome done = wal::Wal::format(loop_, "/wal", format); !done) return done;
     if (checkpoint_.allocate_zeroed_sync(2 * kSlotBytes) != 0)
       return Error{Code::kIo, "no room for the checkpoint"};
   }
   std::map<CopysetId, replica::GroupBlob> blobs;
   if (Outcome loaded = load_checkpoint(blobs); !loaded) return loaded;
-  auto wal = wal::Wal::open(loop_, pool_, "/wal", identity_.id, {});
+  auto wal = wal::Wal::open(loop_, pool_, "/wal", identity_.id, cluster_.plan.server.wal);
   if (!wal) return wal.error();
   wal_ = std::move(*wal);
-  raft::HostOptions host;
+  raft::HostOptions host = cluster_.plan.server.raft;
   host.fresh = fresh;
   replica_ = std::make_unique<replica::Replica>(loop_, pool_, *wal_, *this, identity_, host);
   auto report = replica_->recover(blobs, cut_position_);
   if (!report) return report.error();
   cluster_.verdict.counts["torn_tails"] += report->torn_tail;
-  if (report->damaged)
+  cluster_.verdict.counts["damaged_logs"] += report->damaged;
+  if (report->damaged && !node_.disk->damaged() && !node_.disk->ever_gave_errors())
     return Error{Code::kCorrupt,
                  "recovery says damaged, but nothing was damaged: " + report->damage};
   for (CopysetId id : recovered_syncing_) {
@@ -107,10 +120,13 @@ Outcome HashStore::open() {
   auto listening = loop_.listen(address(), this);
   if (!listening) return listening.error();
   replica_->start();
-  for (CopysetId id : cluster_.groups) {
-    states_[id];
-    replica_->form_group({id, cluster_.config}, [](Code) {});
+  for (size_t at = 0; at < cluster_.groups.size(); ++at) {
+    if (!cluster_.has(at, number_)) continue;
+    states_[cluster_.groups[at]];
+    replica_->form_group({cluster_.groups[at], cluster_.configs[at]}, [](Code) {});
   }
+  for (const auto& [id, group] : replica_->groups())
+    cluster_.checker.recovered(identity_.id, group->raft());
   loop_.arm(&timer_, loop_.now_ns() + kMillisecond);
   next_checkpoint_ns_ = loop_.now_ns() + loop_.random_u64() % (2 * kSecond);
   return {};
@@ -137,6 +153,7 @@ void HashStore::accepted(io::Stream* stream) {
 void HashStore::tick() {
   loop_.arm(&timer_, loop_.now_ns() + kMillisecond + loop_.random_u64() % (20 * kMillisecond));
   if (cluster_.load) propose_some();
+  if (cluster_.load) transfer_some();
   for (const auto& [group, leader] : syncing_) request_sync(group, leader);
   if (!checkpointing_ && loop_.now_ns() >= next_checkpoint_ns_) begin_checkpoint();
 }
@@ -149,8 +166,9 @@ void HashStore::propose_some() {
       const uint64_t number = ++cluster_.proposed;
       base::Writer(entry->head).put(number);
       const uint64_t sectors =
-          loop_.random_u64() % 4 ? 0
-                                 : loop_.random_u64() % (cluster_.payload_bytes_max / kSectorBytes);
+          loop_.random_u64() % 4
+              ? 0
+              : loop_.random_u64() % (cluster_.plan.payload_bytes_max / kSectorBytes);
       if (sectors) {
         entry->payload = pool_.take(sectors * kSectorBytes);
         for (uint64_t sector = 0; sector < sectors; ++sector) {
@@ -162,6 +180,18 @@ void HashStore::propose_some() {
       entry->context = &cluster_;
       if (replica_->propose(*group, entry) != Code::kOk) entry->context = nullptr;
     }
+  }
+}
+
+// Leadership moves now and then, as often as the plan's director would move it.
+void HashStore::transfer_some() {
+  const DirectorPlan& plan = cluster_.plan.director;
+  const uint64_t every = plan.interval_ns_max / (10 * kMillisecond) + 1;
+  for (const auto& [id, group] : replica_->groups()) {
+    if (!group->is_leader() || loop_.random_u64() % (every * 100) >= plan.transfer) continue;
+    const size_t to = loop_.random_u64() % cluster_.stores.size();
+    if (group->raft().transfer_to(HashCluster::store_id(to), loop_.now_ns()) == Code::kOk)
+      ++cluster_.verdict.counts["transfers"];
   }
 }
 
@@ -199,9 +229,11 @@ void HashStore::dropped(replica::ReplicaGroup&, replica::Entry&) {
   ++cluster_.verdict.counts["dropped"];
 }
 
-void HashStore::failed(Code code) {
-  cluster_.verdict.fail("wal", "store " + std::to_string(number_) +
-                                   " is out of service: " + std::string(code_name(code)));
+void HashStore::failed(Code code) { out_of_service(std::string(code_name(code))); }
+
+void HashStore::out_of_service(const std::string& why) {
+  if (node_.disk->gave_errors()) return cluster_.ended(node_);
+  cluster_.verdict.fail("out of service", "store " + std::to_string(number_) + ": " + why);
 }
 
 std::string HashStore::describe_log() const {
@@ -211,6 +243,15 @@ std::string HashStore::describe_log() const {
          std::to_string(replica_->pending_records()) + " records wait" +
          (checkpointing_ ? ", checkpoint runs" : "") + ", syncing " +
          std::to_string(syncing_.size());
+}
+
+void HashStore::rot(Random& random) {
+  const uint64_t from = wal_->start_position(), to = wal_->head_position();
+  const uint64_t settled = wal_settled_bytes(cluster_.plan);
+  if (to <= from + settled) return;
+  const uint64_t position = from + random.below(to - from - settled);
+  const uint64_t offset = wal::kDataOffset + position % wal_->capacity_bytes();
+  node_.disk->flip_bit("/wal", offset, offset + kSectorBytes, nullptr);
 }
 
 // --- checkpoints ---

@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "native/base/buffer.h"
+#include "native/raft/config.h"
 #include "native/replica/replica.h"
+#include "native/sim/plan.h"
 #include "native/sim/replica_checker.h"
 #include "native/sim/world.h"
 
@@ -19,22 +21,25 @@ namespace curve::sim {
 
 // What all stores of a run share: identities, and what the checkers know.
 struct HashCluster {
-  HashCluster(World& the_world, Verdict& the_verdict)
-      : world(the_world), verdict(the_verdict), checker(the_verdict) {}
+  HashCluster(World& the_world, Verdict& the_verdict, const Plan& the_plan)
+      : world(the_world), verdict(the_verdict), plan(the_plan), checker(the_verdict) {}
   World& world;
   Verdict& verdict;
+  const Plan& plan;
   ReplicaChecker checker;
-  std::vector<uint32_t> stores;  // nodes; the store's number is its place here
+  std::function<void(Node&)> ended;  // a process whose disk failed
+  std::vector<uint32_t> stores;      // nodes; the store's number is its place here
   std::vector<CopysetId> groups;
-  raft::Config config;
+  std::vector<raft::Config> configs;  // of each group
   std::vector<std::byte> secret = std::vector<std::byte>(32, std::byte{7});
   bool load = true;  // proposals are made
-  uint32_t payload_bytes_max = 64 * 1024;
-  uint64_t wal_bytes = 64u << 20;
   std::map<std::pair<CopysetId, Index>, uint64_t>
       hashes;  // state after the entry, the same on every replica
   uint64_t proposed = 0, acknowledged = 0;
   static StoreId store_id(size_t number);
+  bool has(size_t group, size_t number) const {
+    return raft::is_voter(configs[group], store_id(number));
+  }
   io::Address address(size_t number) const;
 };
 
@@ -48,6 +53,8 @@ class HashStore final : public Process, public replica::StateMachine, public io:
   Index applied(CopysetId group) const { return states_.at(group).applied; }
   uint64_t hash(CopysetId group) const { return states_.at(group).hash; }
   std::string describe_log() const;  // for messages
+  // Flips a bit of what the WAL made durable a while ago.
+  void rot(Random& random);
 
   void accepted(io::Stream* stream) override;
   void apply(replica::ReplicaGroup& group, std::span<const replica::EntryRef> entries) override;
@@ -73,16 +80,19 @@ class HashStore final : public Process, public replica::StateMachine, public io:
   Outcome load_checkpoint(std::map<CopysetId, replica::GroupBlob>& blobs);
   void tick();
   void propose_some();
+  void transfer_some();
   void begin_checkpoint();
   void write_checkpoint(std::function<void(Code)> done);
   void release(const std::map<CopysetId, Index>& applied);
   void finish_checkpoint();
+  void out_of_service(const std::string& why);
   void request_sync(CopysetId group, const StoreId& leader);
   void on_sync_reply(const SyncReply& reply, std::span<const std::byte> config);
   io::Address address() const { return cluster_.address(number_); }
 
   HashCluster& cluster_;
   const size_t number_;
+  Node& node_;
   io::Loop& loop_;
   base::BufferPool pool_;
   wire::Identity identity_;

@@ -1,8 +1,11 @@
 // The adversary of the machines: kills and power cuts (of one, of all at once, in the middle of
-// recovery), pauses, partitions (whole, one-way, partial), connection resets, slow disks, clocks
-// that change their rate. Which of them a run has, and how often, follows from the seed. stop()
-// ends every fault and brings every node back. Invariant: clock rates stay within
-// WorldOptions::drift_ppm_max of real time (R9's bound). Thread: the world's.
+// recovery), pauses, partitions (whole, one-way, partial), connections that break or stand still,
+// slow and failing disks, damage at rest, clocks that change their rate. How much of what a run has
+// is in its plan. stop() ends every fault and brings every node back.
+//
+// Invariants (docs/simulation.md, "Fault model"): clock rates stay within
+// WorldOptions::drift_ppm_max of real time (R9's bound); data at rest is damaged on one store of a
+// run only. Thread: the world's.
 #pragma once
 
 #include <cstdint>
@@ -10,61 +13,70 @@
 #include <set>
 #include <vector>
 
+#include "native/sim/plan.h"
 #include "native/sim/random.h"
 #include "native/sim/verdict.h"
 #include "native/sim/world.h"
 
 namespace curve::sim {
 
-struct NemesisOptions {
+struct NemesisTargets {
   std::vector<uint32_t> stores;  // nodes with disks
   std::vector<uint32_t> others;  // clients: cut, paused and reset, never crashed here
-  uint64_t interval_ns_max = 800 * kMillisecond;
+  // A node that leads something now; the random number chooses among them. Stores' first if nobody.
+  std::function<uint32_t(uint64_t random)> leader;
+  // Whom it leads with, besides, and a command that moves its leadership.
+  std::function<std::vector<uint32_t>(uint32_t leader)> followers;
+  std::function<void(uint32_t leader, uint64_t random)> transfer;
+  uint64_t lease_ns = 0, election_ns = 0;  // of the stores
+  // Damages something at rest on the node, chosen by the random stream.
+  std::function<void(Node& node, Random& random)> rot;
 };
 
 class Nemesis {
  public:
-  Nemesis(World& world, Verdict& verdict, const NemesisOptions& options, Random random);
+  Nemesis(World& world, Verdict& verdict, const FaultPlan& plan, const NemesisTargets& targets,
+          Random random);
   void start();
   void stop();
   // Loses power and never comes back.
-  void bury(Node& node);
-  // The mix of this run, for the trace.
-  std::string mood() const;
+  void bury(Node& chosen);
+  // A store's process has ended by itself because its disk failed: it is started again later.
+  void process_ended(Node& node);
 
  private:
-  enum Fault : uint8_t {
-    kCrash,
-    kCrashAll,
-    kPause,
-    kIsolate,
-    kOneWay,
-    kPartial,
-    kSplit,
-    kReset,
-    kSlowDisk,
-    kDrift,
-    kQuiet,
-    kFaults
-  };
   void tick();
   void act(Fault fault);
   void crash(Node& node, CrashKind kind, uint64_t down_ns_max);
   void revive(Node& node);
+  void revive_later(Node& node, uint64_t delay_ns);
+  void pause();
+  void cut(Fault fault);
+  void stall();
+  // attacks.cc
+  void attack();
+  void attack_by_reset(uint32_t leader);
+  void attack_by_transfer(uint32_t leader);
+  void attack_by_pause(uint32_t leader);
+  void attack_by_restart(uint32_t leader, uint32_t voter, uint32_t other);
+  void attack_by_forgotten_vote(uint32_t voter, uint32_t a, uint32_t b);
+  void attack_by_starving(uint32_t leader, const std::vector<uint32_t>& followers);
+  void isolate_from_stores(uint32_t node, uint64_t for_ns);
+  void cut_pair(uint32_t a, uint32_t b, uint64_t for_ns);
+  void io_errors();
+  void lost_writes();
+  void rot();
   void heal_later(std::vector<std::pair<uint32_t, uint32_t>> cuts);
   uint64_t duration();
-  Node& random_store() {
-    return world_.node(options_.stores[random_.below(options_.stores.size())]);
-  }
+  Node& random_store();
   uint32_t random_node();
 
   World& world_;
   Verdict& verdict_;
-  NemesisOptions options_;
+  const FaultPlan& plan_;
+  NemesisTargets targets_;
   Random random_;
-  uint32_t weights_[kFaults] = {};
-  uint64_t interval_ns_ = 0;
-  double power_chance_ = 0.5, recovery_crash_chance_ = 0.15;
+  uint32_t unlucky_ = 0;  // the store whose disk forgets and changes what it holds
   bool running_ = false;
   std::set<const Node*> buried_;
 };

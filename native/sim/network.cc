@@ -90,6 +90,36 @@ void Network::reset_connections(uint32_t a, uint32_t b) {
   }
 }
 
+void Network::stall_connections(uint32_t from, uint32_t to, uint64_t until_ns) {
+  world_.trace(nullptr, "stall", from, to);
+  for (auto& [id, connection] : connections_) {
+    for (Endpoint& end : connection->ends) {
+      if (end.node == from && end.other->node == to) end.stalled_until = until_ns;
+    }
+  }
+}
+
+void Network::break_connections_at(uint32_t at, uint32_t other) {
+  world_.trace(nullptr, "break", at, other);
+  std::vector<Endpoint*> ends;
+  for (auto& [id, connection] : connections_) {
+    for (Endpoint& end : connection->ends) {
+      if (end.node == at && end.other->node == other && end.loop && !end.error)
+        ends.push_back(&end);
+    }
+  }
+  for (Endpoint* end : ends) {
+    io::StreamBackend::Segment segment;
+    segment.reset = true;
+    push(end, std::move(segment));
+    end->error = ECONNRESET;
+    end->inbox.clear();
+    end->inbox_bytes = end->inbox_offset = 0;
+    if (end->send_op) end->loop->complete(std::exchange(end->send_op, nullptr), -ECONNRESET);
+    try_receive(end);
+  }
+}
+
 // --- listening and connecting ---
 
 Result<io::Address> Network::listen(io::LoopBackend* loop, const io::Address& address,
@@ -242,7 +272,8 @@ void Network::pump(Endpoint* end) {
 
 void Network::push(Endpoint* end, io::StreamBackend::Segment segment) {
   const uint64_t transfer = segment.data.size() * kSecond / options_.bytes_per_second;
-  end->last_arrival = std::max(end->last_arrival, world_.now_ns() + delay()) + transfer;
+  end->last_arrival =
+      std::max({end->last_arrival, world_.now_ns() + delay(), end->stalled_until}) + transfer;
   segment.arrival = end->last_arrival;
   end->wire.push_back(std::move(segment));
   plan_delivery(end);
@@ -264,6 +295,11 @@ void Network::deliver(uint64_t connection, int side) {
   if (is_cut(end->node, end->other->node)) {
     end->held = true;  // heal() goes on
     return;
+  }
+  if (end->stalled_until > world_.now_ns()) {
+    for (auto& segment : end->wire) segment.arrival = std::max(segment.arrival, end->stalled_until);
+    end->last_arrival = std::max(end->last_arrival, end->stalled_until);
+    return plan_delivery(end);
   }
   while (!end->wire.empty() && end->wire.front().arrival <= world_.now_ns()) {
     io::StreamBackend::Segment segment = std::move(end->wire.front());

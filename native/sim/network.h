@@ -52,9 +52,10 @@ struct StreamBackend {
   std::deque<Segment> wire;  // on the way from this end to the other
   uint64_t last_arrival = 0;
   bool deliver_planned = false, held = false;
-  size_t window = 0;       // bytes that may be on the way or unread
-  size_t outstanding = 0;  // of the window
-  size_t late_acks = 0;    // window that a one-way cut holds back
+  uint64_t stalled_until = 0;  // nothing from this end arrives before
+  size_t window = 0;           // bytes that may be on the way or unread
+  size_t outstanding = 0;      // of the window
+  size_t late_acks = 0;        // window that a one-way cut holds back
 };
 }  // namespace curve::io
 
@@ -76,6 +77,11 @@ class Network {
   // Breaks every connection between two nodes; both ends see a reset (through cuts only after
   // healing).
   void reset_connections(uint32_t a, uint32_t b);
+  // What `from` has sent and sends to `to` on the connections that they have now arrives at `until`
+  // at the earliest. New connections are not touched.
+  void stall_connections(uint32_t from, uint32_t to, uint64_t until_ns);
+  // The ends at `at` see a reset at once; what they have sent still arrives, and a reset behind it.
+  void break_connections_at(uint32_t at, uint32_t other);
   size_t connections() const { return connections_.size(); }
 
   // Of the implementation of io.h.

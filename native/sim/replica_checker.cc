@@ -28,6 +28,17 @@ void ReplicaChecker::look_at_config(uint32_t store, raft::Group& group) {
   if (fresh && raft::voters_in(config) < kVotersMin) bad("too few voters");
 }
 
+void ReplicaChecker::recovered(const StoreId& store, const raft::Group& group) {
+  if (group.damaged() || group.syncing() || group.config().count == 0) return;
+  const auto at = counted_.find({group.id(), store});
+  if (at == counted_.end() || group.last_index() >= at->second.index) return;
+  verdict_.fail("R2, R3 durable", "store " + store.text().substr(0, 2) + " copyset " +
+                                      std::to_string(group.id()) + " comes back with " +
+                                      std::to_string(group.last_index()) +
+                                      " as its last entry, but it had acknowledged " +
+                                      std::to_string(at->second.index));
+}
+
 void ReplicaChecker::look(uint32_t store, raft::Group& group, uint64_t local_now_ns) {
   const CopysetId id = group.id();
   look_at_config(store, group);
@@ -39,6 +50,12 @@ void ReplicaChecker::look(uint32_t store, raft::Group& group, uint64_t local_now
                                                std::to_string(store) + " both lead copyset " +
                                                std::to_string(id) + " in term " +
                                                std::to_string(group.term()));
+    }
+    for (const raft::Progress& each : group.progress()) {
+      Counted& counted = counted_[{id, each.store}];
+      if (group.term() < counted.term) continue;
+      // (Lower than before: removed and joined again.)
+      counted = {group.term(), each.syncing ? 0 : std::min(each.match, group.commit())};
     }
     if (group.lease_valid(local_now_ns) && group.applied() < acknowledged_through(id)) {
       verdict_.fail("R9 lease", "store " + std::to_string(store) + " may answer reads of copyset " +

@@ -4,7 +4,9 @@
 //  do not go back;
 //  - one configuration per index, never with fewer than three voters;
 //  - a leader with a valid lease has applied everything that was acknowledged to anybody (R9: no
-//  stale read).
+//  stale read);
+//  - a replica that restarts still has every committed entry that its leader counted it for (R2,
+//  R3).
 // Looks at raft::Group from outside, between turns. Thread: the world's.
 #pragma once
 
@@ -33,6 +35,9 @@ class ReplicaChecker {
   }
   // Looking at a committed log again after a restart starts from its first entry.
   void restarted(uint32_t store);
+  // After each restart, for every group: what it had acknowledged and was committed is still there
+  // (R2, R3), unless it says itself that it is damaged.
+  void recovered(const StoreId& store, const raft::Group& group);
   uint64_t committed_entries() const { return committed_.size(); }
 
  private:
@@ -44,6 +49,11 @@ class ReplicaChecker {
   std::map<CopysetId, Index> acknowledged_;
   std::map<CopysetId, std::map<Index, raft::Config>> configs_;  // committed
   static constexpr size_t kVotersMin = 3;
+  struct Counted {
+    Term term = 0;  // of the leader that counts
+    Index index = 0;
+  };
+  std::map<std::pair<CopysetId, StoreId>, Counted> counted_;
 };
 
 // One line on a group, for messages.

@@ -1,5 +1,6 @@
 // run_replicas(): stores with a hash chain as their state machine under the full nemesis, then
 // convergence.
+#include <algorithm>
 #include <memory>
 
 #include "native/base/placement.h"
@@ -48,10 +49,13 @@ std::string describe_all(HashCluster& cluster) {
 
 // Why the replicas are not equal and current yet; empty when they are.
 std::string unsettled(HashCluster& cluster) {
-  for (CopysetId id : cluster.groups) {
+  for (size_t at = 0; at < cluster.groups.size(); ++at) {
+    const CopysetId id = cluster.groups[at];
     uint64_t hash = 0;
     Index applied = 0;
+    bool first = true;
     for (size_t number = 0; number < cluster.stores.size(); ++number) {
+      if (!cluster.has(at, number)) continue;
       HashStore* store = running(cluster, number);
       replica::ReplicaGroup* group = store ? store->replica().find(id) : nullptr;
       if (!group)
@@ -60,12 +64,13 @@ std::string unsettled(HashCluster& cluster) {
         return "store " + std::to_string(number) + " is being filled";
       if (store->applied(id) < cluster.checker.acknowledged_through(id) ||
           store->applied(id) != group->raft().last_index() ||
-          (number > 0 && (store->applied(id) != applied || store->hash(id) != hash))) {
+          (!first && (store->applied(id) != applied || store->hash(id) != hash))) {
         return "store " + std::to_string(number) + " group " + std::to_string(id) +
                " has applied " + std::to_string(store->applied(id)) + " of " +
                std::to_string(group->raft().last_index()) + ", acknowledged " +
                std::to_string(cluster.checker.acknowledged_through(id));
       }
+      first = false;
       applied = store->applied(id);
       hash = store->hash(id);
     }
@@ -76,7 +81,11 @@ std::string unsettled(HashCluster& cluster) {
 void converge(HashCluster& cluster, uint64_t limit_ns) {
   World& world = cluster.world;
   const uint64_t before = cluster.acknowledged;
-  world.run_until([&] { return cluster.verdict.failed(); }, 5 * kSecond);
+  // Every group answers proposals again.
+  const auto enough = [&] {
+    return cluster.verdict.failed() || cluster.acknowledged > before + 20 * cluster.groups.size();
+  };
+  world.run_until(enough, 5 * kSecond);
   if (!cluster.verdict.failed() && cluster.acknowledged == before) {
     cluster.verdict.fail("liveness",
                          "nothing was acknowledged in 5 s without faults" + describe_all(cluster));
@@ -91,54 +100,103 @@ void converge(HashCluster& cluster, uint64_t limit_ns) {
   }
 }
 
+uint32_t leader(HashCluster& cluster, uint64_t random) {
+  for (size_t i = 0; i < cluster.groups.size(); ++i) {
+    const CopysetId id = cluster.groups[(random + i) % cluster.groups.size()];
+    for (size_t number = 0; number < cluster.stores.size(); ++number) {
+      HashStore* store = running(cluster, number);
+      const replica::ReplicaGroup* group = store ? store->replica().find(id) : nullptr;
+      if (group && group->is_leader()) return cluster.stores[number];
+    }
+  }
+  return cluster.stores[random % cluster.stores.size()];
+}
+
 }  // namespace
+
+RunResult result_of(const World& world, const Verdict& verdict) {
+  RunResult result;
+  result.failed = verdict.failed();
+  result.failure = verdict.failure();
+  result.counts = verdict.counts;
+  result.trace_hash = world.trace_hash();
+  result.virtual_ns = world.now_ns();
+  result.events = world.events();
+  return result;
+}
 
 RunResult run_replicas(const RunOptions& options) {
   Random random = Random(options.seed).split("replicas");
-  WorldOptions world_options;
-  world_options.disk.slow_op_chance = random.chance(0.5) ? 0.001 : 0.02;
-  World world(options.seed, world_options);
+  const Plan plan = make_plan(options.seed, false, options.changes);
+  World world(options.seed, plan.world);
   trace_to_stderr(world, options.trace);
+  if (options.trace) std::fprintf(stderr, "plan: %s\n", describe(plan).c_str());
   Verdict verdict(world);
-  HashCluster cluster(world, verdict);
-  const size_t stores = random.chance(0.7) ? 3 : 5;
-  for (size_t number = 0; number < stores; ++number) {
+  HashCluster cluster(world, verdict, plan);
+  const size_t stores = plan.stores == 3 ? 3 : 5;
+  for (size_t number = 0; number < stores; ++number)
     cluster.stores.push_back(world.add_node("store" + std::to_string(number)).id);
-    cluster.config.members[cluster.config.count++] = {HashCluster::store_id(number),
-                                                      raft::MemberRole::kVoter};
+  // On all stores, or each on three of the five: one may stand still while others go on.
+  const size_t members = random.chance(0.7) ? 3 : stores;
+  const bool preferred = random.chance(0.5);
+  for (size_t group = 0; group < plan.groups; ++group) {
+    cluster.groups.push_back(base::copyset_id(1, static_cast<uint32_t>(group + 1)));
+    raft::Config& config = cluster.configs.emplace_back();
+    const size_t first = random.below(stores);
+    for (size_t i = 0; i < members; ++i) {
+      const StoreId store = HashCluster::store_id((first + i) % stores);
+      config.members[config.count++] = {store, raft::MemberRole::kVoter};
+    }
+    if (preferred) config.preferred = config.members[random.below(members)].store;
   }
-  if (random.chance(0.5)) cluster.config.preferred = HashCluster::store_id(random.below(stores));
-  for (uint64_t group = random.between(1, 4); group > 0; --group)
-    cluster.groups.push_back(base::copyset_id(1, static_cast<uint32_t>(group)));
-  if (random.chance(0.3))
-    cluster.payload_bytes_max = 512 * 1024;  // so much that the WAL goes round
+  NemesisTargets targets;
+  targets.stores = cluster.stores;
+  targets.leader = [&cluster](uint64_t pick) { return leader(cluster, pick); };
+  targets.followers = [&cluster](uint32_t leader) {
+    std::vector<uint32_t> out;
+    for (size_t at = 0; at < cluster.groups.size() && out.empty(); ++at) {
+      for (size_t number = 0; number < cluster.stores.size(); ++number) {
+        if (cluster.has(at, number)) out.push_back(cluster.stores[number]);
+      }
+      if (std::erase(out, leader) == 0) out.clear();
+    }
+    return out;
+  };
+  targets.transfer = [&cluster](uint32_t leader, uint64_t pick) {
+    for (size_t number = 0; number < cluster.stores.size(); ++number) {
+      HashStore* store = cluster.stores[number] == leader ? running(cluster, number) : nullptr;
+      if (!store) continue;
+      const StoreId to = HashCluster::store_id(pick % cluster.stores.size());
+      for (const auto& [id, group] : store->replica().groups())
+        (void)group->raft().transfer_to(to,
+                                        cluster.world.node(leader).local(cluster.world.now_ns()));
+    }
+  };
+  targets.lease_ns = plan.server.raft.lease_ns;
+  targets.election_ns = plan.server.raft.election_max_ns;
+  targets.rot = [&cluster](Node& node, Random& stream) {
+    const auto at = std::find(cluster.stores.begin(), cluster.stores.end(), node.id);
+    const auto number = static_cast<size_t>(at - cluster.stores.begin());
+    if (HashStore* store = running(cluster, number)) store->rot(stream);
+  };
+  Nemesis nemesis(world, verdict, plan.faults, targets, random.split("nemesis"));
+  cluster.ended = [&nemesis](Node& node) { nemesis.process_ended(node); };
   for (size_t number = 0; number < stores; ++number) {
     world.start(world.node(cluster.stores[number]), [&cluster, number](io::Loop& loop) {
       return HashStore::boot(cluster, number, loop);
     });
   }
   watch(cluster);
-  NemesisOptions nemesis_options;
-  nemesis_options.stores = cluster.stores;
-  Nemesis nemesis(world, verdict, nemesis_options, random.split("nemesis"));
-  if (options.trace) std::fprintf(stderr, "nemesis: %s\n", nemesis.mood().c_str());
   nemesis.start();
-  world.run_until([&] { return verdict.failed(); }, options.safety_ns);
+  world.run_until([&] { return verdict.failed(); }, plan.safety_ns);
   if (!verdict.failed()) {
     nemesis.stop();
     converge(cluster, options.liveness_ns);
   }
   world.end();
-  RunResult result;
-  result.failed = verdict.failed();
-  result.failure = verdict.failure();
-  result.counts = verdict.counts;
-  result.counts["proposed"] = cluster.proposed;
-  result.counts["acknowledged"] = cluster.acknowledged;
-  result.trace_hash = world.trace_hash();
-  result.virtual_ns = world.now_ns();
-  result.events = world.events();
-  return result;
+  verdict.counts["proposed"] = cluster.proposed;
+  verdict.counts["acknowledged"] = cluster.acknowledged;
+  return result_of(world, verdict);
 }
 
 }  // namespace curve::sim

@@ -7,13 +7,15 @@
 #include <map>
 #include <string>
 
+#include "native/sim/plan.h"
+
 namespace curve::sim {
 
 struct RunOptions {
   uint64_t seed = 1;
-  uint64_t safety_ns = 12'000'000'000;    // virtual
   uint64_t liveness_ns = 20'000'000'000;  // each step of the second phase must end within this
   bool trace = false;                     // on stderr
+  PlanChanges changes;                    // to the seed's plan
 };
 
 struct RunResult {
@@ -22,6 +24,10 @@ struct RunResult {
   std::map<std::string, uint64_t> counts;
   uint64_t trace_hash = 0, virtual_ns = 0, events = 0;
 };
+
+class Verdict;
+class World;
+RunResult result_of(const World& world, const Verdict& verdict);
 
 // The whole chunkserver and client.
 RunResult run_spine(const RunOptions& options);

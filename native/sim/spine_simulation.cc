@@ -12,17 +12,15 @@ namespace curve::sim {
 namespace {
 
 // Which shape a run has follows from its seed.
-ClusterShape make_shape(World& world, Random random) {
+ClusterShape make_shape(World& world, const Plan& plan, Random random) {
   ClusterShape shape;
-  const size_t stores = random.chance(0.6) ? 3 : random.between(4, 5);
-  for (size_t number = 0; number < stores; ++number)
+  for (size_t number = 0; number < plan.stores; ++number)
     shape.stores.push_back(world.add_node("store" + std::to_string(number)).id);
   for (size_t number = 0; number < 6; ++number)
     shape.clients.push_back(world.add_node("client" + std::to_string(number)).id);
-  const size_t copysets = random.chance(0.5) ? 4 : 8;
-  for (size_t index = 0; index < copysets; ++index) {
+  for (size_t index = 0; index < plan.copysets; ++index) {
     std::vector<size_t> all;
-    for (size_t number = 0; number < stores; ++number) all.push_back(number);
+    for (size_t number = 0; number < plan.stores; ++number) all.push_back(number);
     random.shuffle(all);
     all.resize(3);
     shape.copysets.push_back(std::move(all));
@@ -35,47 +33,29 @@ ClusterShape make_shape(World& world, Random random) {
   return shape;
 }
 
-StoreOptions make_store_options(Random random) {
-  StoreOptions options;
-  if (random.chance(0.7)) {  // small, so that it goes round and followers that were away need sync
-    options.wal_segment_bytes = 4ull << 20;
-    options.wal_bytes = random.between(11, 16) * options.wal_segment_bytes + (1u << 20);
-  }
-  options.server.checkpoint_interval_ns = random.between(200, 4000) * kMillisecond;
-  options.server.wal.inflight_appends_max = static_cast<uint32_t>(random.between(1, 4));
-  options.server.raft.prefer_after_ns =
-      random.chance(0.5) ? 0 : random.between(500, 3000) * kMillisecond;
-  options.server.background_blocks_max = static_cast<uint32_t>(random.between(1, 32));
-  if (random.chance(0.4)) {  // writes wait for room in the log, and sometimes too many of them
-    options.server.raft.inflight_bytes_max = random.between(4, 64) << 10;
-    options.server.waiting_requests_max = static_cast<uint32_t>(random.between(1, 64));
-  }
-  if (random.chance(0.25)) {  // full disks (R8): alike, or one sooner than the other
-    options.data_bytes = 16ull << 20;
-    options.reserve_percent_step = static_cast<uint32_t>(random.below(5));
-    options.reserve_percent = 50 - 4 * options.reserve_percent_step;
-  }
-  return options;
-}
-
 }  // namespace
 
 RunResult run_spine(const RunOptions& options) {
   const Random random = Random(options.seed).split("spine");
-  WorldOptions world_options;
-  world_options.disk.slow_op_chance = random.split("disk").chance(0.5) ? 0.001 : 0.02;
-  World world(options.seed, world_options);
+  const Plan plan = make_plan(options.seed, true, options.changes);
+  World world(options.seed, plan.world);
   trace_to_stderr(world, options.trace);
+  if (options.trace) std::fprintf(stderr, "plan: %s\n", describe(plan).c_str());
   Verdict verdict(world);
-  const ClusterShape shape = make_shape(world, random.split("shape"));
-  StoreNodes stores(world, verdict, shape.stores, shape.copysets,
-                    make_store_options(random.split("options")), shape.secret);
-  Director director(world, verdict, shape, stores, random.split("director"));
-  NemesisOptions nemesis_options;
-  nemesis_options.stores = shape.stores;
-  nemesis_options.others = shape.clients;
-  Nemesis nemesis(world, verdict, nemesis_options, random.split("nemesis"));
-  if (options.trace) std::fprintf(stderr, "nemesis: %s\n", nemesis.mood().c_str());
+  const ClusterShape shape = make_shape(world, plan, random.split("shape"));
+  StoreNodes stores(world, verdict, shape.stores, shape.copysets, plan, shape.secret);
+  Director director(world, verdict, plan, shape, stores, random.split("director"));
+  NemesisTargets targets;
+  targets.stores = shape.stores;
+  targets.others = shape.clients;
+  targets.leader = [&stores](uint64_t pick) { return stores.leader(pick); };
+  targets.followers = [&stores](uint32_t leader) { return stores.followers(leader); };
+  targets.transfer = [&stores](uint32_t leader, uint64_t pick) { stores.transfer(leader, pick); };
+  targets.lease_ns = plan.server.raft.lease_ns;
+  targets.election_ns = plan.server.raft.election_max_ns;
+  targets.rot = [&stores](Node& node, Random& stream) { stores.rot(node, stream); };
+  Nemesis nemesis(world, verdict, plan.faults, targets, random.split("nemesis"));
+  stores.on_ended([&nemesis](Node& node) { nemesis.process_ended(node); });
   std::unique_ptr<Membership> membership;
   if (shape.stores.size() > 3 && random.split("membership").chance(0.8)) {
     membership = std::make_unique<Membership>(world, verdict, stores, random.split("members"),
@@ -92,21 +72,14 @@ RunResult run_spine(const RunOptions& options) {
   world.run_until([&] { return verdict.failed() || director.idle(); }, 5 * kSecond);
   nemesis.start();
   if (membership) membership->start();
-  world.run_until([&] { return verdict.failed(); }, options.safety_ns);
+  world.run_until([&] { return verdict.failed(); }, plan.safety_ns);
   if (!verdict.failed()) {
     director.stop();
     nemesis.stop();
     Convergence(world, verdict, stores, director, options.liveness_ns, membership.get()).run();
   }
   world.end();
-  RunResult result;
-  result.failed = verdict.failed();
-  result.failure = verdict.failure();
-  result.counts = verdict.counts;
-  result.trace_hash = world.trace_hash();
-  result.virtual_ns = world.now_ns();
-  result.events = world.events();
-  return result;
+  return result_of(world, verdict);
 }
 
 }  // namespace curve::sim

@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "native/base/placement.h"
+#include "native/chunkstore/layout.h"
 #include "native/sim/disk.h"
+#include "native/wal/format.h"
 
 namespace curve::sim {
 
@@ -25,14 +27,14 @@ void StoreNode::call(std::function<void(copyset::StoreServer&)> function) {
 }
 
 StoreNodes::StoreNodes(World& world, Verdict& verdict, std::vector<uint32_t> nodes,
-                       std::vector<std::vector<size_t>> copysets, const StoreOptions& options,
+                       std::vector<std::vector<size_t>> copysets, const Plan& plan,
                        std::vector<std::byte> secret)
     : world_(world),
       verdict_(verdict),
       nodes_(std::move(nodes)),
       genesis_(std::move(copysets)),
       copysets_(genesis_),
-      options_(options),
+      plan_(plan),
       secret_(std::move(secret)),
       checker_(verdict) {}
 
@@ -65,34 +67,36 @@ void StoreNodes::start_all() {
 std::unique_ptr<Process> StoreNodes::boot(size_t number, io::Loop& loop) {
   Node& at = node(number);
   auto refuse = [&](const Error& error) {
+    if (at.disk->gave_errors()) return nullptr;
     verdict_.fail("start", at.name + " does not start: " + error.message);
     return nullptr;
   };
   std::unique_ptr<StoreNode> store(new StoreNode(loop));
   const auto paths = copyset::StorePaths::in("/store");
-  if (at.disk->paths().empty()) {
+  // Somebody formats what is a store already: that is refused (R1).
+  const bool again = at.random.chance(0.1);
+  const bool fresh = at.disk->paths().empty();
+  if (fresh || again) {
     copyset::StoreFormat format;
     format.store = store_id(number);
     format.cluster = store_id(99);
-    format.data_bytes = options_.data_bytes;
-    format.wal_bytes = options_.wal_bytes;
+    format.data_bytes = plan_.data_bytes;
+    format.wal_bytes = plan_.wal_bytes;
+    format.wal_segment_bytes = plan_.wal_segment_bytes;
     format.reserve_percent =
-        options_.reserve_percent + static_cast<uint32_t>(number) * options_.reserve_percent_step;
-    format.wal_segment_bytes = options_.wal_segment_bytes;
-    if (Outcome done = copyset::StoreServer::format(loop, paths, format); !done)
-      return refuse(done.error());
+        plan_.reserve_percent + static_cast<uint32_t>(number) * plan_.reserve_percent_step;
+    Outcome done = copyset::StoreServer::format(loop, paths, format);
+    if (!done && fresh) return refuse(done.error());
   }
-  auto server = copyset::StoreServer::open(loop, store->pool_, paths, secret_, options_.server);
+  auto server = copyset::StoreServer::open(loop, store->pool_, paths, secret_, plan_.server);
   if (!server) return refuse(server.error());
   store->server_ = std::move(*server);
   checker_.restarted(at.id);
-  store->server_->on_failure([this, name = at.name](Code code, const std::string& why) {
-    verdict_.fail("out of service", name + ": " + std::string(code_name(code)) + " " + why);
+  store->server_->on_failure([this, &at](Code code, const std::string& why) {
+    if (at.disk->gave_errors()) return ended_(at);
+    verdict_.fail("out of service", at.name + ": " + std::string(code_name(code)) + " " + why);
   });
-  const copyset::ServerStatus status = store->server_->status(false);
-  verdict_.counts["torn_tails"] += status.wal_torn_tail;
-  if (status.wal_damaged)
-    verdict_.fail("R3 recovery", at.name + " finds damage where there is none");
+  recovered(at, *store->server_);
   for (size_t peer = 0; peer < nodes_.size(); ++peer) {
     if (peer != number) store->server_->set_peer(store_id(peer), address(peer));
   }
@@ -110,6 +114,88 @@ std::unique_ptr<Process> StoreNodes::boot(size_t number, io::Loop& loop) {
     store->server_->form(genesis, [](Code) {});
   }
   return store;
+}
+
+// Right after a start: what recovery says and what it has made of log and map.
+void StoreNodes::recovered(Node& at, copyset::StoreServer& server) {
+  const copyset::ServerStatus status = server.status(false);
+  verdict_.counts["torn_tails"] += status.wal_torn_tail;
+  verdict_.counts["damaged_logs"] += status.wal_damaged;
+  if (status.wal_damaged && !at.disk->damaged() && !at.disk->ever_gave_errors())
+    verdict_.fail("R3 recovery", at.name + " finds damage where there is none");
+  if (Outcome consistent = server.check(); !consistent)
+    verdict_.fail("map", at.name + " after its restart: " + consistent.error().message);
+  for (const auto& [id, group] : server.replica().groups())
+    checker_.recovered(server.store_id(), group->raft());
+}
+
+uint32_t StoreNodes::leader(uint64_t random) {
+  for (size_t i = 0; i < copysets_.size(); ++i) {
+    const size_t index = (random + i) % copysets_.size();
+    for (size_t number : copysets_[index]) {
+      StoreNode* store = running(number);
+      const replica::ReplicaGroup* group =
+          store ? store->server().replica().find(copyset_id(index)) : nullptr;
+      if (group && group->is_leader()) return node(number).id;
+    }
+  }
+  return nodes_[random % nodes_.size()];
+}
+
+std::vector<size_t> StoreNodes::led_by(uint32_t leader) {
+  std::vector<size_t> out;
+  for (size_t index = 0; index < copysets_.size(); ++index) {
+    for (size_t number : copysets_[index]) {
+      if (nodes_[number] != leader) continue;
+      StoreNode* store = running(number);
+      const replica::ReplicaGroup* group =
+          store ? store->server().replica().find(copyset_id(index)) : nullptr;
+      if (group && group->is_leader()) out.push_back(index);
+    }
+  }
+  return out;
+}
+
+std::vector<uint32_t> StoreNodes::followers(uint32_t leader) {
+  std::vector<uint32_t> out;
+  const std::vector<size_t> led = led_by(leader);
+  if (led.empty()) return out;
+  for (size_t number : copysets_[led.front()]) {
+    if (nodes_[number] != leader) out.push_back(nodes_[number]);
+  }
+  return out;
+}
+
+void StoreNodes::transfer(uint32_t leader, uint64_t random) {
+  for (size_t index : led_by(leader)) {
+    const std::vector<size_t>& members = copysets_[index];
+    const size_t at =
+        static_cast<size_t>(std::find(nodes_.begin(), nodes_.end(), leader) - nodes_.begin());
+    const StoreId to = store_id(members[random % members.size()]);
+    running(at)->call([id = copyset_id(index), to](copyset::StoreServer& server) {
+      (void)server.transfer(id, to);
+    });
+  }
+}
+
+void StoreNodes::rot(Node& at, Random& random) {
+  const auto geometry = chunkstore::plan_geometry(plan_.data_bytes, 0);
+  if (!geometry) return;
+  const auto number =
+      static_cast<size_t>(std::find(nodes_.begin(), nodes_.end(), at.id) - nodes_.begin());
+  StoreNode* store = running(number);
+  if (store && random.chance(0.5)) {
+    // Not the last appends: only later ones say that they were acknowledged (the watermark).
+    const copyset::ServerStatus status = store->server().status(false);
+    const uint64_t from = status.wal_start_position, to = status.wal_head_position;
+    const uint64_t settled = wal_settled_bytes(plan_);
+    if (to <= from + settled) return;
+    const uint64_t position = from + random.below(to - from - settled);
+    const uint64_t offset = wal::kDataOffset + position % status.wal_capacity_bytes;
+    at.disk->flip_bit("/store/wal", offset, offset + kSectorBytes, nullptr);
+    return;
+  }
+  at.disk->flip_bit("/store/data", geometry->blocks_offset, plan_.data_bytes, nullptr);
 }
 
 void StoreNodes::watch() {

@@ -9,18 +9,12 @@
 
 #include "native/base/buffer.h"
 #include "native/copyset/store_server.h"
+#include "native/sim/plan.h"
 #include "native/sim/replica_checker.h"
 #include "native/sim/verdict.h"
 #include "native/sim/world.h"
 
 namespace curve::sim {
-
-struct StoreOptions {
-  uint64_t data_bytes = 96ull << 20;
-  uint64_t wal_bytes = 64ull << 20, wal_segment_bytes = 0;
-  uint32_t reserve_percent = 2, reserve_percent_step = 0;  // the step: from store to store
-  copyset::ServerOptions server;
-};
 
 class StoreNode final : public Process {
  public:
@@ -45,9 +39,18 @@ class StoreNode final : public Process {
 class StoreNodes {
  public:
   StoreNodes(World& world, Verdict& verdict, std::vector<uint32_t> nodes,
-             std::vector<std::vector<size_t>> copysets, const StoreOptions& options,
+             std::vector<std::vector<size_t>> copysets, const Plan& plan,
              std::vector<std::byte> secret);
   void start_all();
+  // A process that had to end because its disk failed.
+  void on_ended(std::function<void(Node&)> ended) { ended_ = std::move(ended); }
+  // The node that leads one of the copysets, chosen by `random`; any node when nobody leads.
+  uint32_t leader(uint64_t random);
+  // Those that have a copyset with it that it leads; and a transfer of one of these.
+  std::vector<uint32_t> followers(uint32_t leader);
+  void transfer(uint32_t leader, uint64_t random);
+  // Flips a bit of a data block, or of what the WAL made durable a while ago.
+  void rot(Node& node, Random& random);
   static StoreId store_id(size_t number);
   io::Address address(size_t number) const;
   size_t count() const { return nodes_.size(); }
@@ -65,15 +68,19 @@ class StoreNodes {
 
  private:
   std::unique_ptr<Process> boot(size_t number, io::Loop& loop);
+  void recovered(Node& at, copyset::StoreServer& server);
 
   World& world_;
   Verdict& verdict_;
   std::vector<uint32_t> nodes_;
   const std::vector<std::vector<size_t>> genesis_;
   std::vector<std::vector<size_t>> copysets_;
-  StoreOptions options_;
+  const Plan& plan_;
   std::vector<std::byte> secret_;
+  // Of the copysets that the node leads now.
+  std::vector<size_t> led_by(uint32_t node);
   ReplicaChecker checker_;
+  std::function<void(Node&)> ended_;
 };
 
 }  // namespace curve::sim

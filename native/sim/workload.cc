@@ -33,7 +33,7 @@ Workload::Workload(World& world, Verdict& verdict, io::Loop& loop, VolumeHistory
       name_(std::move(name)),
       epoch_(map.epoch),
       random_(loop.random_u64()),
-      client_(client::VolumeClient::open(loop, pool_, std::move(map), secret)) {
+      client_(client::VolumeClient::open(loop, pool_, std::move(map), secret, options.client)) {
   timer_.owner = this;
   timer_.fire = [](io::Timer* timer) { static_cast<Workload*>(timer->owner)->tick(); };
   loop_.arm(&timer_, loop_.now_ns() + 1 + random_.below(kMillisecond));
@@ -73,8 +73,9 @@ void Workload::take_map(client::VolumeMap map) {
 void Workload::tick() {
   const uint64_t think = random_.chance(0.3) ? 1 : random_.below(options_.think_ns_max + 1);
   loop_.arm(&timer_, loop_.now_ns() + 1 + think);
-  // A fenced client goes on for a while: it may not be heard.
-  if (issuing_ && inflight_ < options_.depth) issue();
+  // A fenced client goes on for a while, less and less: it may not be heard.
+  const bool tries = !refused_ || random_.chance(0.05);
+  if (issuing_ && tries && inflight_ < options_.depth) issue();
 }
 
 Workload::Request* Workload::free_request() {
@@ -88,7 +89,11 @@ Workload::Request* Workload::free_request() {
 
 // Mostly small; everything from 512 bytes to a megabyte, aligned in every way.
 Window Workload::pick_range(uint64_t alignment_units) {
-  const Window& window = history_.windows[random_.below(history_.windows.size())];
+  // Windows beyond the size that this client knows are not there yet (history_.windows[0] always
+  // is).
+  Window window = history_.windows[random_.below(history_.windows.size())];
+  if ((window.first + window.count) * kUnitBytes > client_->size_bytes())
+    window = history_.windows[0];
   uint64_t units = 1;
   uint64_t align = alignment_units;
   if (random_.below(100) < options_.large_percent) {

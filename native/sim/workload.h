@@ -42,6 +42,7 @@ struct WorkloadOptions {
   uint32_t parity = 0;  // which parts those are
   uint32_t large_percent = 10;   // so many percent are of up to a megabyte
   uint32_t zeroes_percent = 12;  // discards and write-zeroes
+  client::ClientOptions client;
 };
 
 class Workload final : public Process {

@@ -128,6 +128,7 @@ void World::start(Node& node, Boot boot) {
   node.host_up = true;
   ++node.boots;
   trace(&node, "boot", node.boots);
+  node.disk->booting();
   node.loop = make_loop(node);
   const Node* before = running_;
   running_ = &node;

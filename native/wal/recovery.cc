@@ -401,6 +401,15 @@ void Recovery::note_damage(Found found, uint64_t position, uint64_t whole_again)
 // The final window: whole appends that no watermark covers. Torn inline payloads end the log,
 // except where an earlier recovery had already taken the append.
 void Recovery::settle_window() {
+  if (CURVE_MUTANT("r3_wal_cut_window")) {  // one torn payload, and all of the window goes
+    for (const Held& each : held_) {
+      if (payloads_match(each)) continue;
+      const AppendHeader& first = held_.front().header;
+      expected_ = {first.position, first.sequence, first.link, false};
+      held_.clear();
+      break;
+    }
+  }
   for (; !held_.empty(); held_.pop_front()) {
     Held& held = held_.front();
     const AppendHeader& header = held.header;

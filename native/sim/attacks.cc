@@ -1,0 +1,128 @@
+// Faults in one order that chance would rarely bring: each tries to make a promise worthless that
+// leases and votes rest on (R2, R9). All of it is within the fault model. Part of Nemesis.
+#include <algorithm>
+
+#include "native/sim/disk.h"
+#include "native/sim/nemesis.h"
+#include "native/sim/network.h"
+
+namespace curve::sim {
+
+void Nemesis::cut_pair(uint32_t a, uint32_t b, uint64_t for_ns) {
+  world_.network().cut(a, b);
+  world_.network().cut(b, a);
+  world_.after(for_ns, [this, a, b] {
+    world_.network().heal(a, b);
+    world_.network().heal(b, a);
+  });
+}
+
+// Its clients still reach it.
+void Nemesis::isolate_from_stores(uint32_t node, uint64_t for_ns) {
+  for (uint32_t other : targets_.stores) {
+    if (other != node) cut_pair(node, other, for_ns);
+  }
+}
+
+// The connections break, so that elections hasten; the leader hears of nothing and goes on.
+void Nemesis::attack_by_reset(uint32_t leader) {
+  for (uint32_t other : targets_.stores) {
+    if (other != leader) world_.network().reset_connections(leader, other);
+  }
+  world_.after(random_.between(500, 4000) * kMicrosecond,
+               [this, leader] { isolate_from_stores(leader, 2 * targets_.lease_ns); });
+}
+
+// The leader hands over, and does not hear that another leads.
+void Nemesis::attack_by_transfer(uint32_t leader) {
+  targets_.transfer(leader, random_.next());
+  const uint64_t wait =
+      random_.chance(0.5) ? random_.below(3 * kMillisecond) : random_.below(30 * kMillisecond);
+  world_.after(wait, [this, leader] { isolate_from_stores(leader, 2 * targets_.lease_ns); });
+}
+
+// The leader stops for longer than its lease, with answers to its beats and reads of its disk on
+// the way; when it goes on it is alone with its clients.
+void Nemesis::attack_by_pause(uint32_t leader) {
+  Node& node = world_.node(leader);
+  if (node.state != NodeState::kUp) return;
+  world_.pause(node);
+  const uint64_t stopped =
+      targets_.lease_ns + targets_.election_ns + random_.below(targets_.lease_ns);
+  world_.after(random_.between(5, 40) * kMillisecond,
+               [this, leader, stopped] { isolate_from_stores(leader, 2 * stopped); });
+  world_.after(stopped, [this, &node, boots = node.boots] {
+    if (node.state == NodeState::kPaused && node.boots == boots) world_.resume(node);
+  });
+}
+
+// One follower has heard nothing for a lease; the other, which has promised, is started again. The
+// leader is cut off at the same time.
+void Nemesis::attack_by_restart(uint32_t leader, uint32_t voter, uint32_t other) {
+  const uint64_t first = targets_.lease_ns + random_.below(targets_.lease_ns / 2);
+  cut_pair(leader, other, first + targets_.lease_ns);
+  world_.after(first, [this, leader, voter] {
+    if (!running_) return;
+    isolate_from_stores(leader, 2 * targets_.lease_ns);
+    Node& node = world_.node(voter);
+    if (node.state != NodeState::kUp) return;
+    world_.crash(node, CrashKind::kKill);
+    revive_later(node, random_.between(1, 15) * kMillisecond);
+  });
+}
+
+// Two that do not hear of each other want the vote of the third. Its disk is slow, and its power
+// fails about when it has voted.
+void Nemesis::attack_by_forgotten_vote(uint32_t voter, uint32_t a, uint32_t b) {
+  Node& node = world_.node(voter);
+  if (node.state != NodeState::kUp) return;
+  const uint64_t lease = targets_.lease_ns;
+  cut_pair(a, b, 4 * lease);
+  world_.crash(node, CrashKind::kPower);
+  const uint64_t down = lease + random_.below(lease / 2);
+  world_.after(down, [this, &node] {
+    if (!running_) return;
+    node.disk->slow_until(world_.now_ns() + 2 * targets_.lease_ns, 100);
+    revive(node);
+  });
+  const uint64_t voted = down + lease + random_.below(targets_.election_ns + 10 * kMillisecond);
+  world_.after(voted, [this, &node] {
+    if (running_ && node.state == NodeState::kUp) crash(node, CrashKind::kPower, 50 * kMillisecond);
+  });
+}
+
+// A leader does not reach those that it leads with, but others do go on with it: its log moves past
+// entries that are not committed (R7).
+void Nemesis::attack_by_starving(uint32_t leader, const std::vector<uint32_t>& followers) {
+  const uint64_t length = random_.between(500, 4000) * kMillisecond;
+  for (uint32_t follower : followers) cut_pair(leader, follower, length);
+  world_.after(length - random_.below(100 * kMillisecond), [this, leader] {
+    Node& node = world_.node(leader);
+    if (running_ && random_.chance(0.5)) crash(node, CrashKind::kPower, 300 * kMillisecond);
+  });
+}
+
+void Nemesis::attack() {
+  if (!targets_.leader || !targets_.followers) return;
+  const uint32_t leader = targets_.leader(random_.next());
+  std::vector<uint32_t> followers = targets_.followers(leader);
+  if (followers.size() < 2) return;
+  random_.shuffle(followers);
+  ++verdict_.counts["attacks"];
+  switch (random_.below(6)) {
+    case 0:
+      return attack_by_reset(leader);
+    case 1:
+      return attack_by_transfer(leader);
+    case 2:
+      return attack_by_pause(leader);
+    case 3:
+      return attack_by_starving(leader, followers);
+    case 4:
+      return attack_by_restart(leader, followers[0], followers[1]);
+    default:
+      return attack_by_forgotten_vote(leader, followers[0], followers[1]);
+  }
+}
+
+}  // namespace curve::sim
