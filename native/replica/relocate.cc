@@ -73,7 +73,7 @@ void Replica::relocate_before(uint64_t position, const std::map<CopysetId, Index
   job->read.owner = job.get();
   job->read.done = [](io::Op* op) {
     Relocation* raw = static_cast<Relocation*>(op->owner);
-    auto& reading = raw->replica->relocations_;
+    auto& reading = raw->replica->reading_;
     const auto at = std::find_if(reading.begin(), reading.end(),
                                  [raw](const auto& each) { return each.get() == raw; });
     const std::shared_ptr<Relocation> keep = *at;
@@ -106,7 +106,7 @@ void Replica::relocate_next(std::shared_ptr<Relocation> job) {
     }
     if (job->read.place != raft.slot(index).place) {
       job->read.place = raft.slot(index).place;
-      relocations_.push_back(job);
+      reading_.push_back(job);
       return wal_.read_record(&job->read);
     }
     if (job->read.result < 0) {

@@ -237,7 +237,7 @@ class Replica {
   std::vector<ReplicaGroup*> dirty_commits_;
   std::vector<ReplicaGroup*> apply_queue_;
   std::vector<std::unique_ptr<CatchUp>> catch_ups_;
-  std::vector<std::shared_ptr<Relocation>> relocations_;  // with a read under way
+  std::vector<std::shared_ptr<Relocation>> reading_;  // relocations with a read under way
   std::vector<std::byte> scratch_;
   std::vector<EntryRef> apply_scratch_;
   io::TurnHook hook_;

@@ -109,19 +109,19 @@ void Nemesis::attack() {
   if (followers.size() < 2) return;
   random_.shuffle(followers);
   ++verdict_.counts["attacks"];
-  switch (random_.below(6)) {
+  switch (random_.below(8)) {
     case 0:
       return attack_by_reset(leader);
     case 1:
       return attack_by_transfer(leader);
     case 2:
-      return attack_by_pause(leader);
-    case 3:
       return attack_by_starving(leader, followers);
-    case 4:
+    case 3:
       return attack_by_restart(leader, followers[0], followers[1]);
-    default:
+    case 4:
       return attack_by_forgotten_vote(leader, followers[0], followers[1]);
+    default:
+      return attack_by_pause(leader);
   }
 }
 

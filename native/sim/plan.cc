@@ -68,7 +68,9 @@ void leases(Plan& plan, Random& random) {
   plan.world.disk.slow_op_chance = random.chance(0.5) ? 0.001 : 0.1;
   plan.director.interval_ns_max = random.between(100, 1000) * kMillisecond;
   plan.director.transfer = 60;
-  plan.load.shared = true;
+  plan.director.shared = 40;  // two clients, of which one knows of a new leader before the other
+  plan.director.exclusive = plan.director.detach = 4;
+  plan.director.remove = 0;
   plan.load.hot_units = 32;
   plan.load.think_ns_max = random.between(1, 5) * kMillisecond;
   plan.client.request_timeout_ns = 0;  // each client its own
@@ -169,10 +171,10 @@ struct Theme {
   uint32_t weight, weight_small;  // in the whole and in the small simulation
   void (*apply)(Plan&, Random&);
 };
-constexpr Theme kThemes[] = {{"mixed", 20, 30, mixed},    {"sync", 14, 20, sync},
-                             {"leases", 16, 25, leases},  {"fencing", 16, 0, fencing},
-                             {"retries", 16, 0, retries}, {"log", 10, 25, log},
-                             {"space", 10, 0, space},      {"disk", 16, 20, disk}};
+constexpr Theme kThemes[] = {{"mixed", 18, 12, mixed},    {"sync", 12, 14, sync},
+                             {"leases", 22, 40, leases},  {"fencing", 10, 0, fencing},
+                             {"retries", 16, 0, retries}, {"log", 8, 8, log},
+                             {"space", 10, 0, space},     {"disk", 14, 26, disk}};
 
 const Theme& theme_of(Random& random, bool whole, std::string_view wanted) {
   uint32_t total = 0;
@@ -190,7 +192,8 @@ const Theme& theme_of(Random& random, bool whole, std::string_view wanted) {
 }
 
 void make_longer(Plan& plan) {
-  plan.safety_ns *= 6;
+  plan.operations_min = 5000;
+  plan.faults_min = 10;
   plan.load.think_ns_max = std::min(plan.load.think_ns_max, 4 * kMillisecond);
   plan.load.depth_max = std::max(plan.load.depth_max, 8u);
 }

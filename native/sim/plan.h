@@ -66,12 +66,12 @@ struct LoadPlan {
   uint32_t hot_units = 0;  // windows of so many units of 512 bytes; 0: various
   bool heavy = false;      // fills the WAL
   uint32_t zeroes_percent = 12;
-  bool shared = false;  // volumes are mostly attached more than once
 };
 
 struct Plan {
   std::string theme;
   uint64_t safety_ns = 6 * kSecond;
+  uint64_t operations_min = 0, faults_min = 0;  // the safety phase goes on until it has seen these
   WorldOptions world;
   FaultPlan faults;
   DirectorPlan director;

@@ -125,6 +125,15 @@ RunResult result_of(const World& world, const Verdict& verdict) {
   return result;
 }
 
+void run_safety_phase(World& world, Verdict& verdict, const Plan& plan,
+                      const std::function<uint64_t()>& operations) {
+  const uint64_t limit = world.now_ns() + std::max(plan.safety_ns, 600 * kSecond);
+  world.run_until([&] { return verdict.failed(); }, plan.safety_ns);
+  while (!verdict.failed() && world.now_ns() < limit &&
+         (operations() < plan.operations_min || verdict.counts["faults"] < plan.faults_min))
+    world.run_until([&] { return verdict.failed(); }, kSecond);
+}
+
 RunResult run_replicas(const RunOptions& options) {
   Random random = Random(options.seed).split("replicas");
   const Plan plan = make_plan(options.seed, false, options.changes);
@@ -188,7 +197,7 @@ RunResult run_replicas(const RunOptions& options) {
   }
   watch(cluster);
   nemesis.start();
-  world.run_until([&] { return verdict.failed(); }, plan.safety_ns);
+  run_safety_phase(world, verdict, plan, [&] { return cluster.acknowledged; });
   if (!verdict.failed()) {
     nemesis.stop();
     converge(cluster, options.liveness_ns);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 
@@ -27,6 +28,8 @@ struct RunResult {
 
 class Verdict;
 class World;
+void run_safety_phase(World& world, Verdict& verdict, const Plan& plan,
+                      const std::function<uint64_t()>& operations);
 RunResult result_of(const World& world, const Verdict& verdict);
 
 // The whole chunkserver and client.

@@ -72,7 +72,7 @@ RunResult run_spine(const RunOptions& options) {
   world.run_until([&] { return verdict.failed() || director.idle(); }, 5 * kSecond);
   nemesis.start();
   if (membership) membership->start();
-  world.run_until([&] { return verdict.failed(); }, plan.safety_ns);
+  run_safety_phase(world, verdict, plan, [&] { return verdict.counts["ops"]; });
   if (!verdict.failed()) {
     director.stop();
     nemesis.stop();
