@@ -81,7 +81,7 @@ struct Plan {
   uint64_t data_bytes = 96ull << 20;
   uint64_t wal_bytes = 64ull << 20, wal_segment_bytes = 0;
   uint32_t reserve_percent = 2, reserve_percent_step = 0;  // R8; the step: from store to store
-  uint32_t payload_bytes_max = 64 * 1024;  // of the small simulation
+  uint32_t payload_bytes_max = 64 * 1024;                  // of the small simulation
   copyset::ServerOptions server;
   client::ClientOptions client;  // request_timeout_ns 0: each client its own
 };
