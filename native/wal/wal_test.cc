@@ -43,7 +43,7 @@ TEST(Wal, GoesOnAfterEachRestart) {
 TEST(Wal, DoneIsCalledInOrderThoughWritesFinishInAnyOrder) {  // R2
   TestLog log(4, {.segment_bytes = 1 << 20, .inflight_appends_max = 8});
   uint64_t id = 0;
-  for (int round = 0; round < 200; ++round) {
+  for (int round = 0; round < 300; ++round) {
     while (id < 500 && log.append(id + 1)) ++id;
     log.run_for(sim::kMillisecond / 10);
     if (round % 7 == 0) log.settle_externals();
