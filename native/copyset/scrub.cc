@@ -185,7 +185,7 @@ void Scrub::chunk_done() {
   auto it = server_.copysets.find(at_.copyset);
   if (it == server_.copysets.end() || !it->second->group || !it->second->group->is_leader()) return;
   if (it->second->fences.deleted(at_.chunk.volume)) return;
-  compare(*it->second, at_.chunk, false, [this](Comparison&, Code) {});
+  compare(*it->second, at_.chunk, false, [](Comparison&, Code) {});
 }
 
 void Scrub::finish() {
