@@ -1,6 +1,7 @@
 // StoreServer: life cycle and control.
 #include <algorithm>
 #include <filesystem>
+#include <set>
 
 #include "native/base/bytes.h"
 #include "native/base/log.h"
@@ -260,7 +261,7 @@ void StoreServer::State::accepted(io::Stream* stream) {
     static_cast<State*>(owner)->closed(c, code, error);
   };
   ++unauthenticated;
-  connections.insert(wire::Connection::accept(loop, pool, stream, identity, handler));
+  connections.push_back(wire::Connection::accept(loop, pool, stream, identity, handler));
 }
 
 bool StoreServer::State::opened(wire::Connection* connection) {
@@ -295,7 +296,7 @@ void StoreServer::State::frame(wire::Connection* connection, wire::Frame& frame)
 }
 
 void StoreServer::State::closed(wire::Connection* connection, Code code, int error) {
-  connections.erase(connection);
+  std::erase(connections, connection);
   if (!connection->was_open()) --unauthenticated;
   if (connection->peer_role() == wire::PeerRole::kStore) {
     if (connection->user) replica->peer_closed(connection, code, error);
@@ -328,10 +329,7 @@ void StoreServer::State::leave_service() {
   background->stop();
   repair->stop();
   scrub->stop();
-  for (wire::Connection* connection :
-       std::vector<wire::Connection*>(connections.begin(), connections.end())) {
-    connection->close();
-  }
+  for (wire::Connection* connection : connections) connection->close();
   replica->stop();
 }
 
@@ -346,10 +344,7 @@ void StoreServer::stop(std::function<void()> stopped) {
   state.background->stop();
   state.repair->stop();
   state.scrub->stop();
-  for (wire::Connection* connection :
-       std::vector<wire::Connection*>(state.connections.begin(), state.connections.end())) {
-    connection->close();
-  }
+  for (wire::Connection* connection : state.connections) connection->close();
   state.replica->stop();
   state.loop.arm(&state.stop_timer, state.loop.now_ns());
 }

@@ -6,7 +6,6 @@
 #include <deque>
 #include <map>
 #include <memory>
-#include <set>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -187,7 +186,9 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   std::unique_ptr<Scrub> scrub;
   std::map<void*, std::shared_ptr<void>> sync_writes;  // in flight; may outlive their SyncTarget
   std::map<StoreId, Session*> sessions;                // by client
-  std::set<wire::Connection*> connections;             // all accepted ones
+  // All accepted ones that have not ended, in the order in which they came: a run of the
+  // simulation must not depend on addresses.
+  std::vector<wire::Connection*> connections;
   uint32_t unauthenticated = 0;
   std::vector<Copyset*> parked_copysets;
   std::vector<Copyset*> waiting_copysets;  // with writes that wait for room in the log

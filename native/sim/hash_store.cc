@@ -142,10 +142,10 @@ void HashStore::accepted(io::Stream* stream) {
     static_cast<HashStore*>(owner)->replica_->peer_frame(connection, frame);
   };
   handler.closed = [](void* owner, wire::Connection* connection, Code code, int error) {
-    static_cast<HashStore*>(owner)->accepted_.erase(connection);
+    std::erase(static_cast<HashStore*>(owner)->accepted_, connection);
     static_cast<HashStore*>(owner)->replica_->peer_closed(connection, code, error);
   };
-  accepted_.insert(wire::Connection::accept(loop_, pool_, stream, identity_, handler));
+  accepted_.push_back(wire::Connection::accept(loop_, pool_, stream, identity_, handler));
 }
 
 // --- load, application ---

@@ -98,7 +98,7 @@ class HashStore final : public Process, public replica::StateMachine, public io:
   wire::Identity identity_;
   std::unique_ptr<wal::Wal> wal_;
   std::unique_ptr<replica::Replica> replica_;
-  std::set<wire::Connection*> accepted_;  // that have not ended; walked only to destroy them
+  std::vector<wire::Connection*> accepted_;  // that have not ended, in the order they came
   std::map<CopysetId, State> states_;
   std::map<CopysetId, StoreId> syncing_;
   CopysetId finishing_ = 0;  // its last checkpoint of a sync is being written
