@@ -25,6 +25,17 @@ struct Fence {
 
 class Fences {
  public:
+  // `bytes_total`: if given, always holds the sum of encoded_bytes() of all that share it.
+  explicit Fences(uint64_t* bytes_total = nullptr) : bytes_total_(bytes_total) { count(4); }
+  ~Fences() { count(-encoded_bytes()); }
+  Fences(const Fences&) = delete;
+  Fences& operator=(const Fences&) = delete;
+
+  void clear() {
+    count(4 - encoded_bytes());
+    by_volume_.clear();
+    revoked_ = 0;
+  }
   Code check(VolumeId volume, Epoch epoch) const {
     auto it = by_volume_.find(volume);
     if (it == by_volume_.end()) return Code::kNoVolume;
@@ -39,6 +50,7 @@ class Fences {
     return it != by_volume_.end() && it->second.floor == kEpochInfinity;
   }
   void raise(VolumeId volume, Epoch floor, Epoch ceiling, std::span<const Epoch> revoked) {
+    const uint64_t bytes_before = encoded_bytes();
     Fence& fence = by_volume_[volume];
     const size_t before = fence.revoked.size();
     fence.floor = std::max(fence.floor, floor);
@@ -49,6 +61,7 @@ class Fences {
                         fence.revoked.end());
     std::erase_if(fence.revoked, [&](Epoch e) { return e < fence.floor; });
     revoked_ += fence.revoked.size() - before;
+    count(encoded_bytes() - bytes_before);
   }
   // What encode() writes, and what a fence may add to it at most.
   uint64_t encoded_bytes() const { return 4 + by_volume_.size() * 28 + revoked_ * 8; }
@@ -91,8 +104,13 @@ class Fences {
   const std::map<VolumeId, Fence>& all() const { return by_volume_; }
 
  private:
+  void count(uint64_t change) {  // modulo 2^64
+    if (bytes_total_) *bytes_total_ += change;
+  }
+
   std::map<VolumeId, Fence> by_volume_;
   uint64_t revoked_ = 0;  // epochs, of all volumes
+  uint64_t* bytes_total_;
 };
 
 }  // namespace curve::copyset

@@ -247,7 +247,7 @@ void StoreServer::State::forget(Copyset& copyset) {
   copyset.sync.reset();
   sync_source->forget(copyset.id);
   copyset.overlay.drop_active();
-  copyset.fences = {};
+  copyset.fences.clear();
   copyset.dropped_volumes.clear();
   copyset.pending_zeros.clear();
   copyset.applied = 0;

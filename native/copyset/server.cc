@@ -88,7 +88,7 @@ StoreServer::State::~State() {
 Copyset& StoreServer::State::copyset_of(CopysetId id) {
   auto& slot = copysets[id];
   if (!slot) {
-    slot = std::make_unique<Copyset>(id, overlay_pool);
+    slot = std::make_unique<Copyset>(id, overlay_pool, fence_bytes);
     if (auto fences = recovered_fences.find(id); fences != recovered_fences.end()) {
       base::Reader reader(fences->second);
       (void)slot->fences.merge(reader);
@@ -564,7 +564,16 @@ ServerStatus StoreServer::status(bool with_copysets) const {
   return out;
 }
 
-Outcome StoreServer::check() const { return state_->store->check(); }
+Outcome StoreServer::check() const {
+  uint64_t fence_bytes = 0;
+  for (const auto& [id, copyset] : state_->copysets) fence_bytes += copyset->fences.encoded_bytes();
+  if (fence_bytes != state_->fence_bytes) {
+    return Error{Code::kCorrupt, "fences take " + std::to_string(fence_bytes) +
+                                     " bytes of a checkpoint, " +
+                                     std::to_string(state_->fence_bytes) + " were counted"};
+  }
+  return state_->store->check();
+}
 
 void StoreServer::visit_sectors(
     CopysetId id, const std::function<void(const ChunkKey&, uint32_t, SectorView)>& visit) const {

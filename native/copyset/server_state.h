@@ -74,7 +74,7 @@ struct Copyset {
   enum class Drop : uint8_t { kNone, kWanted, kRunning };
   Drop drop = Drop::kNone;
 
-  Copyset(CopysetId copyset, OverlayPool& pool);
+  Copyset(CopysetId copyset, OverlayPool& pool, uint64_t& fence_bytes);
   ~Copyset();
 };
 
@@ -178,6 +178,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   std::unique_ptr<chunkstore::ChunkStore> store;
   std::unique_ptr<wal::Wal> wal;
   OverlayPool overlay_pool;
+  uint64_t fence_bytes = 0;  // R8: sum over `copysets`, kept by their fences; outlives them
   std::unordered_map<CopysetId, std::unique_ptr<Copyset>> copysets;
   std::unique_ptr<replica::Replica> replica;
   std::unique_ptr<Background> background;

@@ -188,10 +188,7 @@ bool StoreServer::State::majority_has_room(const Copyset& copyset, uint64_t bloc
 }
 
 uint64_t StoreServer::State::blob_bytes() const {
-  uint64_t bytes = kGroupBlobBytesMax;  // the store's own
-  for (const auto& [id, copyset] : copysets)
-    bytes += kGroupBlobBytesMax + copyset->fences.encoded_bytes();
-  return bytes;
+  return fence_bytes + (copysets.size() + 1) * kGroupBlobBytesMax;  // one is the store's own
 }
 
 uint64_t StoreServer::State::fence_bytes_max() const {

@@ -232,7 +232,8 @@ class StoreServer {
       VolumeId volume) const;  // physical space of a volume on this store, in blocks
   replica::Replica& replica();
 
-  // For tests and the simulation: maps, reference counts and free space agree. Slow.
+  // For tests and the simulation: maps, reference counts and free space agree,
+  // and what is counted as it goes (fences) is what a count finds. Slow.
   Outcome check() const;
   // For tests and the simulation: the state of one copyset as this replica has applied it. May not
   // be called with I/O in flight on it; content is compared by CRC32C per sector (zero sectors

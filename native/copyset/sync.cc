@@ -24,7 +24,8 @@ constexpr uint64_t kTargetWindows = 4;  // all copysets together, in windows of 
 
 }  // namespace
 
-Copyset::Copyset(CopysetId copyset, OverlayPool& pool) : id(copyset), overlay(pool) {}
+Copyset::Copyset(CopysetId copyset, OverlayPool& pool, uint64_t& fence_bytes)
+    : id(copyset), overlay(pool), fences(&fence_bytes) {}
 Copyset::~Copyset() = default;
 
 // ---- the leader's side
@@ -528,7 +529,7 @@ void SyncTarget::finish() {
         server_.background->run_now([this, alive](Code result) {
           if (alive.expired() || result != Code::kOk) return;
           base::Reader reader(fences_);
-          copyset_.fences = {};
+          copyset_.fences.clear();
           (void)copyset_.fences.merge(reader);
           copyset_.applied = std::max(copyset_.applied, index_);
           server_.replica->finish_sync(*copyset_.group, index_, term_, config_, config_index_);

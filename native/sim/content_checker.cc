@@ -103,6 +103,9 @@ void ContentChecker::check_space() {
   for (size_t number = 0; number < stores_.count(); ++number) {
     StoreNode* store = stores_.running(number);
     if (!store || verdict_.failed()) return;
+    if (const Outcome counted = store->server().check(); !counted)
+      return verdict_.fail("space",
+                           "store " + std::to_string(number) + ": " + counted.error().message);
     const copyset::ServerStatus status = store->server().status(false);
     std::set<std::pair<ChunkKey, uint32_t>> blocks;
     for (size_t index = 0; index < stores_.copysets().size(); ++index) {

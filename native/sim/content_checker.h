@@ -1,7 +1,7 @@
 // What the stores hold once a run has come to rest and has made its checkpoints:
 //  - equality: every replica of a copyset has the same sectors, by checksum;
 //  - space: no block is allocated without a written sector in it, none is reserved (R8), nothing of
-//    a deleted volume is kept;
+//    a deleted volume is kept; what the store counts as it goes is what a count finds;
 //  - checksum truth: the bytes in the data file have the checksum that the map says, on every
 //    store whose disk was not damaged; no store without such damage has read damaged data.
 // Reads the virtual disks beside the code under test. Thread: the world's.
