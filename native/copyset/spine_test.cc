@@ -86,6 +86,38 @@ TEST_F(Spine, AReplicaThatWasAwayTooLongIsFilled) {
   EXPECT_TRUE(contents(0) == contents(1));
 }
 
+// R10: the leader has unmapped all of a page, and lists it only for what came into its overlay
+// since.
+TEST_F(Spine, WhatItsLeaderHasUnmappedIsUnmappedWhereItIsFilled) {
+  const auto checkpoint = [&](std::initializer_list<int> stores) {
+    for (int i : stores) {
+      Code code = Code::kBusy;
+      run_until([&] { servers[i]->checkpoint_now([&](Code result) { code = result; }); },
+                [&] { return code != Code::kBusy; });
+    }
+  };
+  form();
+  fence(5, 1);
+  open_client(5, 1);
+  auto small = pattern(4096, 1);
+  ASSERT_EQ(io(client::IoType::kWrite, 0, small), Code::kOk);
+  run_until([] {}, [&] { return in_step(); });
+  checkpoint({0, 1, 2});
+  stop_server(1);
+  auto data = pattern(4u << 20, 2);
+  for (int round = 0; round < 24; ++round)
+    ASSERT_EQ(io(client::IoType::kWrite, (20ull << 20) * (1 + round % 5), data), Code::kOk);
+  ASSERT_EQ(io(client::IoType::kDiscard, 0, {}, kBlockBytes), Code::kOk);
+  run_until([] {}, [&] { return contents(0) == contents(2); });
+  checkpoint({0, 2});
+  ASSERT_EQ(io(client::IoType::kWrite, 3 * kBlockBytes, small), Code::kOk);
+  open_server(1);
+  introduce(1);
+  run_until([] {}, [&] { return in_step(); });
+  EXPECT_GT(servers[1]->status(false).counters.syncs_finished, 0u);
+  EXPECT_TRUE(contents(0) == contents(1));
+}
+
 TEST_F(Spine, WritesWaitForRoomInTheLogAndAreNotBounced) {
   form();
   fence(5, 1);

@@ -381,9 +381,11 @@ void SyncTarget::plan_page(const SyncPage& page) {
   clear_up_to(id);
   last_page_ = id;
   const Index here = std::max(unchanged_since(), server_.store->page_index(id));
-  // Index 0: none, or one that an earlier attempt did not complete; it may have been lost (R5), so
-  // that what this replica has applied says nothing of it.
-  const bool known = server_.store->page_index(id) != 0 && !copyset_.group->raft().damaged();
+  // Index 0 here: none, or one that an earlier attempt did not complete; it may have been lost
+  // (R5), so that what this replica has applied says nothing of it. Index 0 there: the leader has
+  // unmapped the whole page since, and lists it for what is in its overlay only.
+  const bool known = server_.store->page_index(id) != 0 && !copyset_.group->raft().damaged() &&
+                     (page.index != 0 || CURVE_MUTANT("r10_absent_page_is_unchanged"));
   constexpr uint64_t kAll = (uint64_t{1} << chunkstore::kBlocksPerPage) - 1;
   constexpr uint32_t kInLastPage =
       kBlocksPerChunk - (chunkstore::kPagesPerChunk - 1) * chunkstore::kBlocksPerPage;
