@@ -66,8 +66,11 @@ ReadPiece* StoreServer::State::take_piece() {
 }
 
 void StoreServer::State::start_read(Request* request) {
-  // R9: without the lease another leader may have acknowledged newer writes.
-  if (!request->copyset->group->raft().lease_valid(loop.now_ns())) return park(request);
+  // R9: without the lease another leader may have acknowledged newer writes, and this one may not
+  // have applied what it has: what is read now would be old even if the lease held at the end.
+  if (!request->copyset->group->raft().lease_valid(loop.now_ns()) &&
+      !CURVE_MUTANT("r9_lease_at_end_only"))
+    return park(request);
   const wire::RequestBody& body = request->body;
   if (request->type == wire::FrameType::kBlockStatus) return block_status(request);
   ++counters.reads;
@@ -212,8 +215,7 @@ void StoreServer::State::finish_read(Request* request) {
   if (leader != Code::kOk) return answer(request, leader);
   // R9: the lease must hold now, when the answer leaves; else it waits for the next beat and is
   // read again.
-  if (!CURVE_MUTANT("r9_lease_at_start_only") && !raft.lease_valid(loop.now_ns()))
-    return park(request);
+  if (!raft.lease_valid(loop.now_ns())) return park(request);
   // R12: a fence that was applied meanwhile silences the old attachment.
   const Code fenced = request->copyset->fences.check(request->body.volume, request->body.epoch);
   answer(request, fenced);

@@ -78,7 +78,7 @@ void StoreServer::State::close_session(Session* session) {
     if (request->parked) {
       std::erase(request->copyset->parked, request);
       release(request);
-    } else if (request->waiting && !CURVE_MUTANT("keep_waiting_of_closed_session")) {
+    } else if (request->waiting && !CURVE_MUTANT("r13_waiting_outlives_connection")) {
       leave_waiting(request);
       if (request->merging) end_merge(request);
       release(request);
@@ -340,7 +340,9 @@ bool StoreServer::State::newest_appended(Copyset& copyset, const ChunkKey& chunk
         sector >= range->first_sector + range->sectors) {
       continue;
     }
-    if (!range->restores && fences.check(range->volume, range->epoch) != Code::kOk) continue;
+    if (!range->restores && fences.check(range->volume, range->epoch) != Code::kOk &&
+        !CURVE_MUTANT("r14_merge_with_refused"))
+      continue;
     newest = entry;
     first_sector_of_newest = range->first_sector;
   }

@@ -31,7 +31,8 @@ void StoreServer::State::wait_for_room(Request* request) {
   request->waiting = true;
   ++waiting_requests;
   waiting_bytes += bytes;
-  again ? copyset.waiting.push_front(request) : copyset.waiting.push_back(request);
+  const bool first = again || CURVE_MUTANT("r13_waiting_outlives_connection");
+  first ? copyset.waiting.push_front(request) : copyset.waiting.push_back(request);
 }
 
 void StoreServer::State::leave_waiting(Request* request) {

@@ -91,6 +91,21 @@ void Nemesis::attack_by_forgotten_vote(uint32_t voter, uint32_t a, uint32_t b) {
   });
 }
 
+// Whoever is being filled is interrupted: by a connection that breaks, or by its end; it begins
+// again where it was (R10). False: nobody is.
+bool Nemesis::attack_by_interrupting() {
+  Node* node = targets_.filled ? targets_.filled(random_.next()) : nullptr;
+  if (!node) return false;
+  if (random_.chance(0.3)) {
+    crash(*node, random_.chance(0.5) ? CrashKind::kPower : CrashKind::kKill, 100 * kMillisecond);
+    return true;
+  }
+  for (uint32_t other : targets_.stores) {
+    if (other != node->id) world_.network().reset_connections(node->id, other);
+  }
+  return true;
+}
+
 // A leader does not reach those that it leads with, but others do go on with it: its log moves past
 // entries that are not committed (R7).
 void Nemesis::attack_by_starving(uint32_t leader, const std::vector<uint32_t>& followers) {
@@ -103,6 +118,7 @@ void Nemesis::attack_by_starving(uint32_t leader, const std::vector<uint32_t>& f
 }
 
 void Nemesis::attack() {
+  if (random_.chance(0.7) && attack_by_interrupting()) return void(++verdict_.counts["attacks"]);
   if (!targets_.leader || !targets_.followers) return;
   const uint32_t leader = targets_.leader(random_.next());
   std::vector<uint32_t> followers = targets_.followers(leader);

@@ -9,33 +9,38 @@
 namespace curve::sim {
 
 void ContentChecker::check() {
-  for (size_t index = 0; index < stores_.copysets().size() && !verdict_.failed(); ++index) {
+  for (size_t index = 0; index < stores_.copysets().size() && !verdict_.failed(); ++index)
     compare_copyset(index);
-    check_checksums(index);
-  }
+  if (const std::string bad = damage(); !bad.empty()) verdict_.fail("checksum truth", bad);
   check_space();
 }
 
-void ContentChecker::check_checksums(size_t index) {
+std::string ContentChecker::damage() {
+  std::string found;
+  for (size_t index = 0; index < stores_.copysets().size() && found.empty(); ++index)
+    found = damage_of(index);
+  return found;
+}
+
+std::string ContentChecker::damage_of(size_t index) {
+  std::string found;
   for (size_t number : stores_.copysets()[index]) {
     StoreNode* store = stores_.running(number);
-    Disk& disk = *stores_.node(number).disk;
-    const VirtualFile* data = disk.find("/store/data");
-    if (!store || !data || disk.damaged()) continue;
+    const VirtualFile* data = stores_.node(number).disk->find("/store/data");
+    if (!store || !data) continue;
     std::array<std::byte, kSectorBytes> bytes;
     store->server().visit_sectors(
         stores_.copyset_id(index),
         [&](const ChunkKey& chunk, uint32_t sector, copyset::StoreServer::SectorView view) {
-          if (view.data_offset_bytes == 0) return;
+          if (view.data_offset_bytes == 0 || !found.empty()) return;
           data->read(view.data_offset_bytes, bytes);
           if (base::crc32c(bytes) == view.crc) return;
-          verdict_.fail("checksum truth", "store " + std::to_string(number) +
-                                              " has other bytes than its map says at volume " +
-                                              std::to_string(chunk.volume) + " chunk " +
-                                              std::to_string(chunk.chunk) + " sector " +
-                                              std::to_string(sector));
+          found = "store " + std::to_string(number) +
+                  " has other bytes than its map says at volume " + std::to_string(chunk.volume) +
+                  " chunk " + std::to_string(chunk.chunk) + " sector " + std::to_string(sector);
         });
   }
+  return found;
 }
 
 // What each replica holds of one sector, for messages.

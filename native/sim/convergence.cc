@@ -1,9 +1,11 @@
 #include "native/sim/convergence.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "native/sim/content_checker.h"
+#include "native/sim/disk.h"
 
 namespace curve::sim {
 
@@ -28,12 +30,13 @@ bool Convergence::wait(const std::string& what, const std::function<bool()>& don
 std::string Convergence::describe_copysets() {
   std::string out;
   for (size_t index = 0; index < stores_.copysets().size(); ++index) {
-    for (size_t number : stores_.copysets()[index]) {
+    for (size_t number = 0; number < stores_.count(); ++number) {
       StoreNode* store = stores_.running(number);
       replica::ReplicaGroup* group =
           store ? store->server().replica().find(stores_.copyset_id(index)) : nullptr;
-      out += "\n  copyset " + std::to_string(index) + " store " + std::to_string(number) + ": " +
-             (group ? describe(group->raft()) : "not running");
+      if (group)
+        out += "\n  copyset " + std::to_string(index) + " store " + std::to_string(number) + ": " +
+               describe(group->raft());
     }
   }
   for (size_t number = 0; number < stores_.count(); ++number) {
@@ -64,6 +67,7 @@ void Convergence::run() {
   drain();
   read_all();
   settle();
+  repair();
   if (verdict_.failed()) return;
   ContentChecker(verdict_, stores_, director_).check();
   for (const auto& history : director_.histories()) {
@@ -141,7 +145,8 @@ void Convergence::checkpoint_all() {
   for (size_t number = 0; number < stores_.count(); ++number) {
     StoreNode* store = stores_.running(number);
     if (!store) {
-      const bool lost = membership_ && stores_.node(number).state == NodeState::kDown;
+      const NodeState state = stores_.node(number).state;
+      const bool lost = membership_ && (state == NodeState::kDown || state == NodeState::kRefused);
       if (!lost) verdict_.fail("liveness", "store " + std::to_string(number) + " is not running");
       continue;
     }
@@ -156,6 +161,38 @@ void Convergence::checkpoint_all() {
   wait(
       "a checkpoint on every store", [&] { return left == 0; },
       [&] { return std::to_string(left) + " are missing"; });
+}
+
+// R11: what is damaged on one store is found by scrub, if by nobody else, and is afterwards as the
+// map says, which is as it is on its peers (ContentChecker).
+void Convergence::repair() {
+  if (verdict_.failed()) return;
+  std::map<size_t, uint64_t> passes;  // by store; a pass that runs now may be past the damage
+  for (size_t number = 0; number < stores_.count(); ++number) {
+    StoreNode* store = stores_.running(number);
+    if (!store || !stores_.node(number).disk->damaged()) continue;
+    passes[number] = store->server().status(false).scrub.passes + 2;
+  }
+  if (passes.empty()) return;
+  const auto scrubbed = [&] {
+    bool all = true;
+    for (const auto& [number, wanted] : passes) {
+      StoreNode* store = stores_.running(number);
+      const copyset::ScrubStatus scrub = store->server().status(false).scrub;
+      if (scrub.passes >= wanted) continue;
+      all = false;
+      if (!scrub.running || scrub.bytes_per_second < (1u << 30))
+        store->call([](copyset::StoreServer& server) { server.scrub(1u << 30); });
+    }
+    return all;
+  };
+  wait("two passes of scrub", scrubbed, [] { return "some store has not ended them"; });
+  ContentChecker checker(verdict_, stores_, director_);
+  std::string left;
+  wait(
+      "repair of all damage (R11)", [&] { return (left = checker.damage()).empty(); },
+      [&] { return left; });
+  settle();
 }
 
 void Convergence::settle() {

@@ -31,6 +31,7 @@ class Convergence {
   void drain();
   void read_all();
   void settle();
+  void repair();
   void checkpoint_all();
   bool quiet(std::string* why);
 

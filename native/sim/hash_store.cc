@@ -125,6 +125,7 @@ Outcome HashStore::open() {
     states_[cluster_.groups[at]];
     replica_->form_group({cluster_.groups[at], cluster_.configs[at]}, [](Code) {});
   }
+  cluster_.checker.restarted(node_.id);
   for (const auto& [id, group] : replica_->groups())
     cluster_.checker.recovered(identity_.id, group->raft());
   loop_.arm(&timer_, loop_.now_ns() + kMillisecond);
@@ -232,7 +233,8 @@ void HashStore::dropped(replica::ReplicaGroup&, replica::Entry&) {
 void HashStore::failed(Code code) { out_of_service(std::string(code_name(code))); }
 
 void HashStore::out_of_service(const std::string& why) {
-  if (node_.disk->gave_errors()) return cluster_.ended(node_);
+  // A record that it must copy and cannot read: the next start finds the damage, too (R3).
+  if (node_.disk->gave_errors() || node_.disk->damaged()) return cluster_.ended(node_);
   cluster_.verdict.fail("out of service", "store " + std::to_string(number_) + ": " + why);
 }
 

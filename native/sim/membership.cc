@@ -8,10 +8,11 @@ namespace curve::sim {
 
 using copyset::MemberChange;
 
-Membership::Membership(World& world, Verdict& verdict, StoreNodes& stores, Random random,
-                       std::function<void(Node&)> bury)
+Membership::Membership(World& world, Verdict& verdict, const MemberPlan& plan, StoreNodes& stores,
+                       Random random, std::function<void(Node&)> bury)
     : world_(world),
       verdict_(verdict),
+      plan_(plan),
       stores_(stores),
       random_(random),
       bury_(std::move(bury)),
@@ -19,7 +20,7 @@ Membership::Membership(World& world, Verdict& verdict, StoreNodes& stores, Rando
 
 void Membership::start() {
   running_ = true;
-  wants_death_ = random_.chance(0.4);
+  wants_death_ = random_.chance(plan_.death_chance);
   world_.after(random_.below(kSecond), [this] { act(); });
   world_.after(random_.below(kSecond), [this] { watch(); });
 }
@@ -78,15 +79,30 @@ void Membership::watch() {
 
 void Membership::act() {
   if (!running_ || healing_) return;
-  world_.after(random_.below(400 * kMillisecond), [this] { act(); });
-  if (wants_death_ && world_.now_ns() > 3 * kSecond && random_.chance(0.02)) {
-    wants_death_ = false;
-    ++verdict_.counts["stores_lost"];
-    bury_(stores_.node(any_store()));
-    return;
-  }
+  world_.after(random_.below(plan_.interval_ns_max), [this] { act(); });
+  if (wants_death_ && world_.now_ns() > 3 * kSecond && die()) return;
   const size_t index = random_.below(routes_.size());
   if (const auto seen = report(index)) return disturb(index, *seen);
+}
+
+// Some store for good; best a leader while it fills another voter (decisions/0009).
+bool Membership::die() {
+  std::optional<size_t> victim;
+  if (random_.chance(0.01)) victim = any_store();
+  for (size_t index = 0; index < routes_.size() && !victim; ++index) {
+    const auto seen = report(index);
+    if (!seen) continue;
+    raft::Group& raft =
+        stores_.running(seen->store)->server().replica().find(stores_.copyset_id(index))->raft();
+    for (const raft::Progress& each : raft.progress()) {
+      if (each.syncing && raft::is_voter(seen->config, each.store)) victim = seen->store;
+    }
+  }
+  if (!victim) return false;
+  wants_death_ = false;
+  ++verdict_.counts["stores_lost"];
+  bury_(stores_.node(*victim));
+  return true;
 }
 
 void Membership::disturb(size_t index, const Report& seen) {
@@ -132,9 +148,9 @@ void Membership::disturb(size_t index, const Report& seen) {
 
 // Late now and then, and sometimes once more, much later: others may have overtaken it.
 void Membership::send(size_t store, std::function<void(copyset::StoreServer&)> order) {
-  const int copies = !healing_ && random_.chance(0.15) ? 2 : 1;
+  const int copies = !healing_ && random_.chance(plan_.again_chance) ? 2 : 1;
   for (int copy = 0; copy < copies; ++copy) {
-    const uint64_t late = copy == 1 || (!healing_ && random_.chance(0.1))
+    const uint64_t late = copy == 1 || (!healing_ && random_.chance(plan_.late_chance))
                               ? random_.below(3 * kSecond)
                               : random_.below(5 * kMillisecond);
     world_.after(late, [this, store, order] {
@@ -148,6 +164,7 @@ void Membership::change(size_t index, const Report& seen, MemberChange kind, con
   send(seen.store, [this, order](copyset::StoreServer& server) {
     server.change_members(order, [this](const copyset::MemberOutcome& outcome) {
       if (outcome.applied) ++verdict_.counts["member_changes"];
+      if (!outcome.applied && !outcome.busy.empty()) refusal_ = outcome.busy;
     });
   });
 }
@@ -244,7 +261,14 @@ bool Membership::healed(std::string* why) {
                       std::all_of(members.begin(), members.end(),
                                   [&](size_t number) { return has_replica(index, number); });
     if (!good) {
-      *why = name + " has not three voters on stores that run";
+      *why = name + " has not three voters on stores that run:";
+      for (uint8_t i = 0; i < seen->config.count; ++i) {
+        const raft::Member& member = seen->config.members[i];
+        const size_t number = number_of(member.store);
+        *why += (member.role == raft::MemberRole::kVoter ? " voter " : " learner ") +
+                std::to_string(number) + (has_replica(index, number) ? "" : " without replica");
+      }
+      *why += "; refused last: " + refusal_;
       return false;
     }
     for (size_t number = 0; number < stores_.count(); ++number) {

@@ -20,8 +20,8 @@ namespace curve::sim {
 class Membership {
  public:
   // `bury`: the node is down and stays so.
-  Membership(World& world, Verdict& verdict, StoreNodes& stores, Random random,
-             std::function<void(Node&)> bury);
+  Membership(World& world, Verdict& verdict, const MemberPlan& plan, StoreNodes& stores,
+             Random random, std::function<void(Node&)> bury);
   void start();
   void heal();  // no more disorder
   bool healed(std::string* why);
@@ -40,6 +40,7 @@ class Membership {
   std::optional<Report> report(size_t index);
   void watch();
   void act();
+  bool die();
   void disturb(size_t index, const Report& seen);
   void mend();
   void mend(size_t index);
@@ -53,11 +54,13 @@ class Membership {
 
   World& world_;
   Verdict& verdict_;
+  const MemberPlan& plan_;
   StoreNodes& stores_;
   Random random_;
   std::function<void(Node&)> bury_;
   bool running_ = false, healing_ = false;
   bool wants_death_ = false;
+  std::string refusal_;  // of an order, the last one, for messages
   std::vector<std::vector<size_t>> routes_;
   // (copyset, store) whose removal was answered, with no order to join since: genesis, repeated at
   // every start, does not bring it back, nor does a restart (R1).

@@ -68,9 +68,18 @@ void Nemesis::bury(Node& chosen) {
   const bool rots = plan_.weight[static_cast<size_t>(Fault::kBitRot)] ||
                     plan_.weight[static_cast<size_t>(Fault::kLostWrite)];
   Node& node = rots ? world_.node(unlucky_) : chosen;
-  buried_.insert(&node);
+  if (buried_.count(&node)) return;
   if (node.state == NodeState::kUp || node.state == NodeState::kPaused)
     world_.crash(node, CrashKind::kPower);
+  if (rots && targets_.wreck) {  // it refuses to start, and is lost by that
+    targets_.wreck(node, random_);
+    node.disk->cancel_sync_crash();
+    world_.restart(node);
+    ++verdict_.counts["stores_refused"];
+    if (node.state == NodeState::kUp)
+      verdict_.fail("start", node.name + " starts without what it cannot start without");
+  }
+  buried_.insert(&node);
 }
 
 void Nemesis::process_ended(Node& node) {
@@ -266,6 +275,7 @@ void Nemesis::stop() {
       world_.crash(node, CrashKind::kKill);
     revive(node);
   }
+  world_.after(kSecond, [this] { world_.network().end_half_open(); });
 }
 
 }  // namespace curve::sim

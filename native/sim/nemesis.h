@@ -29,8 +29,11 @@ struct NemesisTargets {
   std::function<std::vector<uint32_t>(uint32_t leader)> followers;
   std::function<void(uint32_t leader, uint64_t random)> transfer;
   uint64_t lease_ns = 0, election_ns = 0;  // of the stores
-  // Damages something at rest on the node, chosen by the random stream.
-  std::function<void(Node& node, Random& random)> rot;
+  // Damages something at rest on the node, chosen by the random stream; or what it cannot start
+  // without.
+  std::function<void(Node&node, Random&random)> rot, wreck;
+  // A node that is being filled by its leader (R10); null: none, or nobody knows.
+  std::function<Node*(uint64_t random)> filled;
 };
 
 class Nemesis {
@@ -60,6 +63,7 @@ class Nemesis {
   void attack_by_pause(uint32_t leader);
   void attack_by_restart(uint32_t leader, uint32_t voter, uint32_t other);
   void attack_by_forgotten_vote(uint32_t voter, uint32_t a, uint32_t b);
+  bool attack_by_interrupting();
   void attack_by_starving(uint32_t leader, const std::vector<uint32_t>& followers);
   void isolate_from_stores(uint32_t node, uint64_t for_ns);
   void cut_pair(uint32_t a, uint32_t b, uint64_t for_ns);

@@ -99,6 +99,18 @@ void Network::stall_connections(uint32_t from, uint32_t to, uint64_t until_ns) {
   }
 }
 
+void Network::end_half_open() {
+  std::vector<Endpoint*> gone;
+  for (auto& [id, connection] : connections_) {
+    for (Endpoint& end : connection->ends) {
+      const bool held = end.other->loop && !end.other->error && !end.other->end_arrived;
+      if (!end.loop && held && end.wire.empty() && world_.node(end.node).host_up)
+        gone.push_back(&end);
+    }
+  }
+  for (Endpoint* end : gone) reset_from(end);
+}
+
 void Network::break_connections_at(uint32_t at, uint32_t other) {
   world_.trace(nullptr, "break", at, other);
   std::vector<Endpoint*> ends;

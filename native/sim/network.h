@@ -82,6 +82,9 @@ class Network {
   void stall_connections(uint32_t from, uint32_t to, uint64_t until_ns);
   // The ends at `at` see a reset at once; what they have sent still arrives, and a reset behind it.
   void break_connections_at(uint32_t at, uint32_t other);
+  // TCP's keep-alive: whoever still holds a connection to a process that is gone, on a host that is
+  // up, is told.
+  void end_half_open();
   size_t connections() const { return connections_.size(); }
 
   // Of the implementation of io.h.

@@ -20,6 +20,8 @@ constexpr std::array<uint32_t, kFaults> kRetries = {3,  0, 6, 2, 2, 2, 1, 6,
                                                     16, 2, 1, 0, 0, 0, 0, 1};
 constexpr std::array<uint32_t, kFaults> kLog = {14, 6, 2, 3, 1, 3, 2, 1, 1, 2, 1, 0, 2, 0, 0, 6};
 constexpr std::array<uint32_t, kFaults> kSync = {14, 2, 4, 6, 1, 3, 1, 1, 1, 2, 0, 0, 1, 0, 0, 8};
+constexpr std::array<uint32_t, kFaults> kMembers = {20, 2, 3, 2, 1, 2, 1, 2,
+                                                    1,  1, 0, 0, 0, 0, 0, 4};
 constexpr std::array<uint32_t, kFaults> kDisk = {8, 3, 2, 2, 1, 1, 1, 1, 1, 2, 1, 0, 6, 6, 6, 1};
 
 // All that happens, happens to few copysets.
@@ -130,6 +132,12 @@ void sync(Plan& plan, Random& random) {
   plan.wal_segment_bytes = 4ull << 20;
   plan.wal_bytes = random.between(9, 12) * plan.wal_segment_bytes + (1u << 20);
   plan.server.checkpoint_interval_ns = random.between(30, 200) * kMillisecond;
+  // In small pieces, so that filling is interrupted in the middle of a page.
+  if (random.chance(0.7)) plan.server.sync_bytes_inflight_max = kBlockBytes << random.below(5);
+  if (random.chance(0.5)) plan.stores = random.between(4, 5);
+  if (random.chance(0.5)) plan.copysets = random.between(1, 2);
+  plan.members.chance = random.chance(0.5) ? 0.2 : 1;
+  plan.members.death_chance = 0.7;
   plan.director.interval_ns_max = random.between(100, 800) * kMillisecond;
   plan.director.transfer = 50;
   plan.director.volumes = 2;
@@ -138,12 +146,36 @@ void sync(Plan& plan, Random& random) {
   plan.safety_ns = 8 * kSecond;
 }
 
+// Replicas come and go all the time, and whoever is to come or go is started again (R1).
+void members(Plan& plan, Random& random) {
+  plan.faults.weight = kMembers;
+  plan.faults.interval_ns = random.between(100, 500) * kMillisecond;
+  plan.faults.down_ns_max = 300 * kMillisecond;
+  plan.stores = random.between(4, 5);
+  plan.copysets = random.between(1, 2);
+  plan.members.chance = 1;
+  plan.members.interval_ns_max = random.between(20, 100) * kMillisecond;
+  plan.members.late_chance = random.chance(0.5) ? 0.1 : 0.4;
+  plan.members.again_chance = 0.3;
+  plan.members.death_chance = 0.2;
+  plan.server.checkpoint_interval_ns = random.between(50, 1000) * kMillisecond;
+  plan.director.interval_ns_max = random.between(500, 2000) * kMillisecond;
+  plan.load.think_ns_max = random.between(2, 20) * kMillisecond;
+}
+
 void space(Plan& plan, Random& random) {
   plan.faults.weight = kMixed;
   plan.faults.interval_ns = random.between(200, 800) * kMillisecond;
   plan.data_bytes = 16ull << 20;  // full soon: all alike, or one sooner than the other (R8)
   plan.reserve_percent_step = static_cast<uint32_t>(random.below(5));
   plan.reserve_percent = 50 - 4 * plan.reserve_percent_step;
+  if (random.chance(0.5)) {  // the followers are full, and the leader does not see it at home
+    plan.stores = 3;
+    plan.reserve_percent = static_cast<uint32_t>(random.between(1, 10));
+    plan.reserve_percent_step = 0;
+    plan.data_bytes_more = random.between(1, 16) << 20;
+    plan.faults.interval_ns = random.between(400, 1600) * kMillisecond;
+  }
   plan.server.checkpoint_interval_ns = random.between(50, 800) * kMillisecond;
   plan.load.heavy = true;
   plan.load.zeroes_percent = 30;
@@ -162,6 +194,10 @@ void disk(Plan& plan, Random& random) {
   plan.wal_bytes = random.between(9, 12) * plan.wal_segment_bytes + (1u << 20);
   plan.server.wal.inflight_appends_max = static_cast<uint32_t>(random.between(1, 2));
   plan.server.checkpoint_interval_ns = random.between(50, 800) * kMillisecond;
+  if (random.chance(0.5)) {  // what nobody reads is found, too
+    plan.server.scrub_bytes_per_second = random.between(4, 64) << 20;
+    plan.server.scrub_interval_ns = random.between(200, 2000) * kMillisecond;
+  }
   plan.load.heavy = random.chance(0.5);
   plan.load.think_ns_max = random.between(1, 10) * kMillisecond;
 }
@@ -171,10 +207,10 @@ struct Theme {
   uint32_t weight, weight_small;  // in the whole and in the small simulation
   void (*apply)(Plan&, Random&);
 };
-constexpr Theme kThemes[] = {{"mixed", 18, 12, mixed},    {"sync", 12, 14, sync},
-                             {"leases", 22, 40, leases},  {"fencing", 10, 0, fencing},
-                             {"retries", 16, 0, retries}, {"log", 8, 8, log},
-                             {"space", 10, 0, space},     {"disk", 14, 26, disk}};
+constexpr Theme kThemes[] = {
+    {"mixed", 18, 12, mixed},    {"sync", 12, 14, sync},      {"leases", 22, 40, leases},
+    {"fencing", 10, 0, fencing}, {"retries", 16, 0, retries}, {"log", 8, 8, log},
+    {"space", 10, 0, space},     {"disk", 14, 26, disk},      {"members", 10, 0, members}};
 
 const Theme& theme_of(Random& random, bool whole, std::string_view wanted) {
   uint32_t total = 0;

@@ -60,6 +60,14 @@ struct DirectorPlan {
   uint32_t clients = 6;
 };
 
+// Only where there are more stores than a copyset needs.
+struct MemberPlan {
+  double chance = 0.8;  // that replicas move at all
+  uint64_t interval_ns_max = 400 * kMillisecond;
+  double late_chance = 0.1, again_chance = 0.15;  // of an order
+  double death_chance = 0.4;                      // one store is lost for good
+};
+
 struct LoadPlan {
   uint32_t depth_max = 8;
   uint64_t think_ns_max = 20 * kMillisecond;
@@ -75,10 +83,12 @@ struct Plan {
   WorldOptions world;
   FaultPlan faults;
   DirectorPlan director;
+  MemberPlan members;
   LoadPlan load;
   // stores
   size_t stores = 3, copysets = 4, groups = 2;  // groups: of the small simulation
   uint64_t data_bytes = 96ull << 20;
+  uint64_t data_bytes_more = 0;  // that the first store has beside: full later than the others (R8)
   uint64_t wal_bytes = 64ull << 20, wal_segment_bytes = 0;
   uint32_t reserve_percent = 2, reserve_percent_step = 0;  // R8; the step: from store to store
   uint32_t payload_bytes_max = 64 * 1024;                  // of the small simulation

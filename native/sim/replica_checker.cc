@@ -10,6 +10,7 @@ void ReplicaChecker::restarted(uint32_t store) {
   for (auto& [key, index] : looked_) {
     if (key.second == store) index = 0;
   }
+  std::erase_if(applied_, [store](const auto& item) { return item.first.second == store; });
 }
 
 // Committed configurations are looked at as they come; a store may skip some (sync).
@@ -28,6 +29,20 @@ void ReplicaChecker::look_at_config(uint32_t store, raft::Group& group) {
   if (fresh && raft::voters_in(config) < kVotersMin) bad("too few voters");
 }
 
+void ReplicaChecker::look_at_applied(uint32_t store, const raft::Group& group) {
+  Applied& known = applied_[{group.id(), store}];
+  // Removed, and joined again: another life.
+  if (known.life != &group || group.config_index() < known.config_index ||
+      group.config().count == 0)
+    known = {&group, 0, 0};
+  if (group.applied() < known.index)
+    verdict_.fail("R10 less than applied",
+                  "store " + std::to_string(store) + " copyset " + std::to_string(group.id()) +
+                      " had applied " + std::to_string(known.index) + ": " + describe(group));
+  known.index = group.applied();
+  known.config_index = group.config_index();
+}
+
 void ReplicaChecker::recovered(const StoreId& store, const raft::Group& group) {
   if (group.damaged() || group.syncing() || group.config().count == 0) return;
   const auto at = counted_.find({group.id(), store});
@@ -42,6 +57,7 @@ void ReplicaChecker::recovered(const StoreId& store, const raft::Group& group) {
 void ReplicaChecker::look(uint32_t store, raft::Group& group, uint64_t local_now_ns) {
   const CopysetId id = group.id();
   look_at_config(store, group);
+  look_at_applied(store, group);
   if (group.role() == raft::Role::kLeader) {
     const auto [at, fresh] = leaders_.try_emplace({id, group.term()}, store);
     if (fresh) ++verdict_.counts["leaders"];

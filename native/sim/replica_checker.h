@@ -6,7 +6,8 @@
 //  - a leader with a valid lease has applied everything that was acknowledged to anybody (R9: no
 //  stale read);
 //  - a replica that restarts still has every committed entry that its leader counted it for (R2,
-//  R3).
+//  R3);
+//  - what a replica has applied does not become less while it runs, also when it is filled (R10).
 // Looks at raft::Group from outside, between turns. Thread: the world's.
 #pragma once
 
@@ -42,6 +43,7 @@ class ReplicaChecker {
 
  private:
   void look_at_config(uint32_t store, raft::Group& group);
+  void look_at_applied(uint32_t store, const raft::Group& group);
   Verdict& verdict_;
   std::map<std::pair<CopysetId, Term>, uint32_t> leaders_;
   std::map<std::pair<CopysetId, Index>, Term> committed_;
@@ -54,6 +56,11 @@ class ReplicaChecker {
     Index index = 0;
   };
   std::map<std::pair<CopysetId, StoreId>, Counted> counted_;
+  struct Applied {
+    const raft::Group* life = nullptr;
+    Index index = 0, config_index = 0;
+  };
+  std::map<std::pair<CopysetId, uint32_t>, Applied> applied_;
 };
 
 // One line on a group, for messages.

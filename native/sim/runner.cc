@@ -12,6 +12,8 @@
 #include <map>
 #include <vector>
 
+#include "native/base/mutant.h"
+
 namespace curve::sim {
 namespace {
 
@@ -126,9 +128,18 @@ int run_part(const RunnerOptions& options, uint64_t part) {
   return 0;
 }
 
+uint64_t mutant_reached() {
+#ifdef CURVE_MUTANTS
+  return base::mutant_reached;
+#else
+  return 0;
+#endif
+}
+
 // What a child process reports, in memory that outlives it.
 struct Report {
-  uint64_t seeds = 0;  // begun
+  uint64_t seeds = 0;    // begun
+  uint64_t reached = 0;  // how many of them met the place of the mutant
   bool clean = false, in_whole = false;
   char failure[300] = {};
 };
@@ -155,6 +166,7 @@ void search(const RunnerOptions& runner, uint64_t start, Report* report) {
   (void)!freopen("/dev/null", "w", stderr);
   for (uint64_t i = 0; i < runner.seeds; ++i) {
     ++report->seeds;
+    const uint64_t reached = mutant_reached();
     for (const Simulation& simulation : chosen(runner)) {
       report->in_whole = simulation.run == kWhole.run;
       RunOptions options;
@@ -165,6 +177,7 @@ void search(const RunnerOptions& runner, uint64_t start, Report* report) {
       std::snprintf(report->failure, sizeof report->failure, "%s", result.failure.c_str());
       _exit(1);
     }
+    report->reached += mutant_reached() != reached;
   }
   report->clean = true;
   _exit(0);
@@ -202,25 +215,34 @@ int hunt_mutant(const std::string& name, const RunnerOptions& options, uint64_t 
   Report* report = shared_report();
   if (!report) return 2;
   std::vector<uint64_t> needed;
-  uint64_t missed = 0;
-  std::string how;
+  uint64_t missed = 0, reached = 0;
+  std::string how, where;
   const auto begin = std::chrono::steady_clock::now();
   for (uint64_t i = 0; i < starts; ++i) {
     search(options, options.start + i * 100'000, report);
-    if (report->clean) ++missed;
+    missed += report->clean;
+    reached += report->reached;
     needed.push_back(report->clean ? options.seeds + 1 : report->seeds);
-    if (!report->clean && how.empty())
-      how = std::string(report->in_whole ? "spine: " : "replicas: ") + report->failure;
+    if (!report->clean && how.empty()) {
+      where = report->in_whole ? "spine" : "replicas";
+      how = report->failure;
+    }
     if (missed > starts / 2) break;  // the median is known
   }
   std::sort(needed.begin(), needed.end());
-  const bool caught = missed <= starts / 2 && needed[needed.size() / 2] <= options.seeds;
-  std::printf("%-36s %s median %llu, most %s%llu of %zu starts, %.0f s; %s\n", name.c_str(),
-              caught ? "caught," : "MISSED,",
-              static_cast<unsigned long long>(needed[needed.size() / 2]),
-              needed.back() > options.seeds ? ">" : "",
-              static_cast<unsigned long long>(std::min(needed.back(), options.seeds)),
-              needed.size(), seconds_since(begin), how.substr(0, 160).c_str());
+  const uint64_t median = needed[needed.size() / 2];
+  const bool caught = missed <= starts / 2 && median <= options.seeds;
+  std::string seeds;
+  for (uint64_t each : needed)
+    seeds += (seeds.empty() ? "" : ", ") +
+             (each > options.seeds ? "> " + std::to_string(options.seeds) : std::to_string(each));
+  if (!options.changes.theme.empty()) where += " " + options.changes.theme;
+  std::printf("| %s | %s | %s | %s |\n", name.c_str(),
+              caught ? (where + ": " + how.substr(0, how.find(':'))).c_str() : "**missed**",
+              caught ? std::to_string(median).c_str() : "", seeds.c_str());
+  std::fflush(stdout);
+  std::fprintf(stderr, "%s: %.0f s, %llu clean seeds met its place; %s\n", name.c_str(),
+               seconds_since(begin), static_cast<unsigned long long>(reached), how.c_str());
   return caught ? 0 : 1;
 }
 

@@ -22,8 +22,8 @@ struct RunnerOptions {
 int run_seeds(const RunnerOptions& options);
 
 // Searches from `starts` different seeds on, up to options.seeds each; a seed is one run of each
-// simulation. Prints one line with the median and the most that were needed. 0: caught from every
-// start.
+// simulation chosen. Prints a row of a table: the checker that noticed it, the median of the seeds
+// that were needed, and how many from each start. 0: caught, from most starts.
 int hunt_mutant(const std::string& name, const RunnerOptions& options, uint64_t starts);
 
 // The failing seed options.start with as little in its plan as still fails. 0: it fails.

@@ -54,12 +54,15 @@ RunResult run_spine(const RunOptions& options) {
   targets.lease_ns = plan.server.raft.lease_ns;
   targets.election_ns = plan.server.raft.election_max_ns;
   targets.rot = [&stores](Node& node, Random& stream) { stores.rot(node, stream); };
+  targets.wreck = [&stores](Node& node, Random& stream) { stores.wreck(node, stream); };
+  targets.filled = [&stores](uint64_t pick) { return stores.filled(pick); };
   Nemesis nemesis(world, verdict, plan.faults, targets, random.split("nemesis"));
   stores.on_ended([&nemesis](Node& node) { nemesis.process_ended(node); });
   std::unique_ptr<Membership> membership;
-  if (shape.stores.size() > 3 && random.split("membership").chance(0.8)) {
-    membership = std::make_unique<Membership>(world, verdict, stores, random.split("members"),
-                                              [&](Node& node) { nemesis.bury(node); });
+  if (shape.stores.size() > 3 && random.split("membership").chance(plan.members.chance)) {
+    membership =
+        std::make_unique<Membership>(world, verdict, plan.members, stores, random.split("members"),
+                                     [&](Node& node) { nemesis.bury(node); });
     membership->on_change = [&] { director.routes_changed(); };
     director.route = [&](size_t index) -> const std::vector<size_t>& {
       return membership->route(index);

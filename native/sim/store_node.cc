@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "native/base/placement.h"
-#include "native/chunkstore/layout.h"
 #include "native/sim/disk.h"
 #include "native/wal/format.h"
 
@@ -67,20 +66,20 @@ void StoreNodes::start_all() {
 std::unique_ptr<Process> StoreNodes::boot(size_t number, io::Loop& loop) {
   Node& at = node(number);
   auto refuse = [&](const Error& error) {
-    if (at.disk->gave_errors()) return nullptr;
+    if (at.disk->gave_errors() || wrecked_.count(at.id)) return nullptr;
     verdict_.fail("start", at.name + " does not start: " + error.message);
     return nullptr;
   };
   std::unique_ptr<StoreNode> store(new StoreNode(loop));
   const auto paths = copyset::StorePaths::in("/store");
   // Somebody formats what is a store already: that is refused (R1).
-  const bool again = at.random.chance(0.1);
+  const bool again = at.random.chance(0.1) && !wrecked_.count(at.id);
   const bool fresh = at.disk->paths().empty();
   if (fresh || again) {
     copyset::StoreFormat format;
     format.store = store_id(number);
     format.cluster = store_id(99);
-    format.data_bytes = plan_.data_bytes;
+    format.data_bytes = data_bytes(number);
     format.wal_bytes = plan_.wal_bytes;
     format.wal_segment_bytes = plan_.wal_segment_bytes;
     format.reserve_percent =
@@ -91,9 +90,11 @@ std::unique_ptr<Process> StoreNodes::boot(size_t number, io::Loop& loop) {
   auto server = copyset::StoreServer::open(loop, store->pool_, paths, secret_, plan_.server);
   if (!server) return refuse(server.error());
   store->server_ = std::move(*server);
+  at.disk->set_lossy(paths.data, geometry(number).pages_offset);
   checker_.restarted(at.id);
   store->server_->on_failure([this, &at](Code code, const std::string& why) {
-    if (at.disk->gave_errors()) return ended_(at);
+    // Damaged: a record of the WAL that it must copy and cannot read. The next start finds it (R3).
+    if (at.disk->gave_errors() || at.disk->damaged()) return ended_(at);
     verdict_.fail("out of service", at.name + ": " + std::string(code_name(code)) + " " + why);
   });
   recovered(at, *store->server_);
@@ -121,12 +122,19 @@ void StoreNodes::recovered(Node& at, copyset::StoreServer& server) {
   const copyset::ServerStatus status = server.status(false);
   verdict_.counts["torn_tails"] += status.wal_torn_tail;
   verdict_.counts["damaged_logs"] += status.wal_damaged;
+  verdict_.counts["pages_lost"] += status.pages_lost;
+  if (status.pages_lost && !at.disk->damaged() && !at.disk->ever_gave_errors())
+    verdict_.fail("R5 recovery", at.name + " misses pages where there is no damage");
   if (status.wal_damaged && !at.disk->damaged() && !at.disk->ever_gave_errors())
     verdict_.fail("R3 recovery", at.name + " finds damage where there is none");
   if (Outcome consistent = server.check(); !consistent)
     verdict_.fail("map", at.name + " after its restart: " + consistent.error().message);
-  for (const auto& [id, group] : server.replica().groups())
+  for (const auto& [id, group] : server.replica().groups()) {
     checker_.recovered(server.store_id(), group->raft());
+    if (group->raft().damaged() && !at.disk->damaged() && !at.disk->ever_gave_errors())
+      verdict_.fail("R3 recovery", at.name + " finds damage of a copyset where there is none: " +
+                                       describe(group->raft()));
+  }
 }
 
 uint32_t StoreNodes::leader(uint64_t random) {
@@ -169,44 +177,100 @@ std::vector<uint32_t> StoreNodes::followers(uint32_t leader) {
 void StoreNodes::transfer(uint32_t leader, uint64_t random) {
   for (size_t index : led_by(leader)) {
     const std::vector<size_t>& members = copysets_[index];
-    const size_t at =
-        static_cast<size_t>(std::find(nodes_.begin(), nodes_.end(), leader) - nodes_.begin());
     const StoreId to = store_id(members[random % members.size()]);
-    running(at)->call([id = copyset_id(index), to](copyset::StoreServer& server) {
+    running(number_of(leader))->call([id = copyset_id(index), to](copyset::StoreServer& server) {
       (void)server.transfer(id, to);
     });
   }
 }
 
-void StoreNodes::rot(Node& at, Random& random) {
-  const auto geometry = chunkstore::plan_geometry(plan_.data_bytes, 0);
-  if (!geometry) return;
-  const auto number =
-      static_cast<size_t>(std::find(nodes_.begin(), nodes_.end(), at.id) - nodes_.begin());
-  StoreNode* store = running(number);
-  if (store && random.chance(0.5)) {
-    // Not the last appends: only later ones say that they were acknowledged (the watermark).
-    const copyset::ServerStatus status = store->server().status(false);
-    const uint64_t from = status.wal_start_position, to = status.wal_head_position;
-    const uint64_t settled = wal_settled_bytes(plan_);
-    if (to <= from + settled) return;
-    const uint64_t position = from + random.below(to - from - settled);
-    const uint64_t offset = wal::kDataOffset + position % status.wal_capacity_bytes;
-    at.disk->flip_bit("/store/wal", offset, offset + kSectorBytes, nullptr);
-    return;
+size_t StoreNodes::number_of(uint32_t node) const {
+  return static_cast<size_t>(std::find(nodes_.begin(), nodes_.end(), node) - nodes_.begin());
+}
+
+Node* StoreNodes::filled(uint64_t random) {
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    const size_t number = (random + i) % nodes_.size();
+    StoreNode* store = running(number);
+    if (!store) continue;
+    for (const auto& [id, group] : store->server().replica().groups()) {
+      if (group->raft().syncing()) return &node(number);
+    }
   }
-  at.disk->flip_bit("/store/data", geometry->blocks_offset, plan_.data_bytes, nullptr);
+  return nullptr;
+}
+
+void StoreNodes::rot(Node& at, Random& random) {
+  StoreNode* store = running(number_of(at.id));
+  const uint64_t dice = random.below(100);
+  if (store && dice < 40) return rot_log(at, *store, random);
+  if (store && dice < 75 && rot_sector(at, *store, random)) return;
+  const auto layout = geometry(number_of(at.id));
+  if (dice < 90)
+    at.disk->flip_bit("/store/data", layout.pages_offset, layout.blocks_offset, nullptr);
+  else
+    at.disk->flip_bit("/store/data", layout.blocks_offset, layout.bytes, nullptr);
+}
+
+// Not the last appends: only later ones say that they were acknowledged (the watermark).
+void StoreNodes::rot_log(Node& at, StoreNode& store, Random& random) {
+  const copyset::ServerStatus status = store.server().status(false);
+  const uint64_t from = status.wal_start_position, to = status.wal_head_position;
+  const uint64_t settled = wal_settled_bytes(plan_);
+  if (to <= from + settled) return;
+  const uint64_t position = from + random.below(to - from - settled);
+  const uint64_t offset = wal::kDataOffset + position % status.wal_capacity_bytes;
+  at.disk->flip_bit("/store/wal", offset, offset + kSectorBytes, nullptr);
+}
+
+// What a block of a volume holds now. False: nothing is stored.
+bool StoreNodes::rot_sector(Node& at, StoreNode& store, Random& random) {
+  std::vector<uint64_t> stored;
+  for (size_t index = 0; index < copysets_.size(); ++index) {
+    store.server().visit_sectors(
+        copyset_id(index), [&](const ChunkKey&, uint32_t, copyset::StoreServer::SectorView view) {
+          if (view.data_offset_bytes) stored.push_back(view.data_offset_bytes);
+        });
+  }
+  if (stored.empty()) return false;
+  const uint64_t offset = stored[random.below(stored.size())];
+  return at.disk->flip_bit("/store/data", offset, offset + kSectorBytes, nullptr);
+}
+
+void StoreNodes::wreck(Node& at, Random& random) {
+  wrecked_.insert(at.id);
+  const auto layout = geometry(number_of(at.id));
+  const bool superblocks = random.chance(0.5);
+  for (uint32_t copy = 0; copy < 2; ++copy) {
+    const uint64_t offset =
+        superblocks ? chunkstore::kSuperblockOffsets[copy] : layout.root_offset(copy);
+    const uint64_t bytes = superblocks ? chunkstore::kStructBytes : chunkstore::kRootHeaderBytes;
+    for (uint64_t at_byte = 0; at_byte < bytes; at_byte += chunkstore::kStructBytes)
+      at.disk->flip_bit("/store/data", offset + at_byte,
+                        offset + at_byte + chunkstore::kStructBytes, nullptr);
+  }
 }
 
 void StoreNodes::watch() {
   for (size_t number = 0; number < nodes_.size(); ++number) {
-    StoreNode* store = running(number);
-    if (!store) continue;
-    for (const auto& [id, group] : store->server().replica().groups()) {
-      checker_.look(node(number).id, group->raft(), node(number).local(world_.now_ns()));
-    }
+    if (StoreNode* store = running(number)) look_at(number, *store);
   }
   world_.after(3 * kMillisecond, [this] { watch(); });
+}
+
+void StoreNodes::look_at(size_t number, StoreNode& store) {
+  Node& at = node(number);
+  for (const auto& [id, group] : store.server().replica().groups())
+    checker_.look(at.id, group->raft(), at.local(world_.now_ns()));
+  if (++looks_ % 32 != 0) return;  // status() is not cheap
+  const copyset::ServerStatus status = store.server().status(false);
+  if (status.counters.corrupt_reads && !at.disk->damaged() && !at.disk->ever_gave_errors())
+    verdict_.fail("checksums", at.name + " reads damage where there is none");
+  // What scrub would mend unseen. (A replica that was just filled has blocks of a later index than
+  // the one at which it is compared, until it has replayed the log through that.)
+  filled_ = filled_ || status.counters.syncs_started != 0;
+  if (status.scrub.chunks_differ && !filled_)
+    verdict_.fail("replica equality", at.name + " found replicas that differ");
 }
 
 }  // namespace curve::sim

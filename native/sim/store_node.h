@@ -5,9 +5,11 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "native/base/buffer.h"
+#include "native/chunkstore/layout.h"
 #include "native/copyset/store_server.h"
 #include "native/sim/plan.h"
 #include "native/sim/replica_checker.h"
@@ -49,8 +51,12 @@ class StoreNodes {
   // Those that have a copyset with it that it leads; and a transfer of one of these.
   std::vector<uint32_t> followers(uint32_t leader);
   void transfer(uint32_t leader, uint64_t random);
-  // Flips a bit of a data block, or of what the WAL made durable a while ago.
+  // Flips a bit of what is stored, of a data block, of a metadata page, or of what the WAL made
+  // durable a while ago.
   void rot(Node& node, Random& random);
+  // Both superblocks, or both roots.
+  void wreck(Node& node, Random& random);
+  Node* filled(uint64_t random);  // one with a replica that is being filled; null: none
   static StoreId store_id(size_t number);
   io::Address address(size_t number) const;
   size_t count() const { return nodes_.size(); }
@@ -69,6 +75,16 @@ class StoreNodes {
  private:
   std::unique_ptr<Process> boot(size_t number, io::Loop& loop);
   void recovered(Node& at, copyset::StoreServer& server);
+  void look_at(size_t number, StoreNode& store);
+  void rot_log(Node& at, StoreNode& store, Random& random);
+  bool rot_sector(Node& at, StoreNode& store, Random& random);
+  uint64_t data_bytes(size_t number) const {
+    return plan_.data_bytes + (number == 0 ? plan_.data_bytes_more : 0);
+  }
+  chunkstore::Geometry geometry(size_t number) const {
+    return *chunkstore::plan_geometry(data_bytes(number), 0);
+  }
+  size_t number_of(uint32_t node) const;
 
   World& world_;
   Verdict& verdict_;
@@ -80,6 +96,9 @@ class StoreNodes {
   // Of the copysets that the node leads now.
   std::vector<size_t> led_by(uint32_t node);
   ReplicaChecker checker_;
+  std::set<uint32_t> wrecked_;  // nodes
+  uint64_t looks_ = 0;
+  bool filled_ = false;  // some replica was, in this run
   std::function<void(Node&)> ended_;
 };
 

@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <optional>
 
-#include "native/base/mutant.h"
 #include "native/sim/random.h"
 #include "native/wal/test_log.h"
 

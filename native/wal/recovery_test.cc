@@ -5,7 +5,6 @@
 
 #include <gtest/gtest.h>
 
-#include "native/base/mutant.h"
 #include "native/wal/test_log.h"
 
 namespace curve::wal {
@@ -572,16 +571,6 @@ TEST(CrashMatrix, AReadErrorIsDamageAndNeverSilent) {
   }
   EXPECT_GT(errors, 2u);
 }
-
-#ifdef CURVE_MUTANTS
-// A build with deliberate bugs: CURVE_MUTANT=name chooses one; some test here must then fail.
-struct ChooseMutant : testing::Environment {
-  ChooseMutant() {
-    if (const char* name = std::getenv("CURVE_MUTANT")) base::chosen_mutant = name;
-  }
-};
-[[maybe_unused]] const auto* const kChoose = testing::AddGlobalTestEnvironment(new ChooseMutant);
-#endif
 
 }  // namespace
 }  // namespace curve::wal
