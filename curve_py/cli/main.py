@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from curve_py.cli.bench import failover
+from curve_py.cli.bench import failover, rebuild
 from curve_py.cli.chunkserver import drain, list_chunkservers, remove, undrain
 from curve_py.cli.cluster import down, status, up
 from curve_py.cli.copyset import list_copysets, show_copyset
@@ -83,6 +83,7 @@ app.add_typer(store, name="store")
 
 bench = typer.Typer(help="Measurements.", no_args_is_help=True)
 bench.command("failover")(failover.run)
+bench.command("rebuild")(rebuild.run)
 app.add_typer(bench, name="bench")
 
 internal = typer.Typer(help="For programs of this project.", hidden=True, no_args_is_help=True)

@@ -134,7 +134,7 @@ struct Request : base::ListHook, Proposal {
 // write here, few blocks are on their way at a time.
 struct SyncBudget {
   static constexpr uint64_t kForegroundNs = 100'000'000;
-  static constexpr uint32_t kForegroundShare = 8;
+  static constexpr uint32_t kForegroundShare = 64;
   SyncLimits limits;
   uint64_t foreground_ns = 0;  // when somebody last wanted something else of this store
   uint64_t inflight_bytes = 0;

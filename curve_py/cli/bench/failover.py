@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import statistics
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from curve_py.cli.bench.load import SECTOR_BYTES, Ledger, Reader, Writer
+from curve_py.cli.bench.temporary import temporary_cluster
 from curve_py.cli.local.cluster import LocalCluster
 from curve_py.cli.options import JsonOption
 from curve_py.cli.output import Output
@@ -31,6 +29,7 @@ from curve_py.client.directory import ClusterDirectory
 from curve_py.client.records import AttachMode
 from curve_py.errors import CurveTimeoutError, UnavailableError
 from curve_py.placement import CHUNK_BYTES, chunk_of, copyset_index
+from curve_py.proto import common_pb2 as common
 from curve_py.proto import meta_pb2 as pb
 from curve_py.service.meta_client import MetaClient
 
@@ -42,6 +41,7 @@ _STOP_SECONDS = 10.0
 _AFTER_STOP_SECONDS = 3.0
 _STORE_BYTES = 2 * 1024**3
 _RECOVERY_SECONDS = 120.0
+_SERVING = (common.REPLICA_ROLE_LEADER, common.REPLICA_ROLE_FOLLOWER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ def run(
     Never run it on a cluster that somebody needs: its chunkservers are killed.
     """
     output = Output(json)
-    with _cluster(dir, output) as local:
+    given = contextlib.nullcontext(LocalCluster(ClusterDirectory(dir))) if dir else None
+    with given or temporary_cluster(output, 3, _STORE_BYTES) as local:
         bench = Bench(local, output)
         results = {scenario.name: bench.measure(scenario, runs) for scenario in SCENARIOS}
     rows = [_row(scenario, results[scenario.name]) for scenario in SCENARIOS]
@@ -137,29 +138,6 @@ def _row(scenario: Scenario, runs: list[Run]) -> dict[str, Any]:
         "kept": not scenario.limit_ms or longest < scenario.limit_ms,
         "runs": [asdict(r) for r in runs],
     }
-
-
-@contextlib.contextmanager
-def _cluster(path: Path | None, output: Output) -> Iterator[LocalCluster]:
-    """The cluster in `path`, which must run; without one a new one that is removed."""
-    if path is not None:
-        yield LocalCluster(ClusterDirectory(path))
-        return
-    made = tempfile.mkdtemp(prefix="curve-bench-")
-    local = LocalCluster(ClusterDirectory(made))
-    description = None
-    try:
-        local.directory.make()
-        with local.locked():
-            description = local.describe(None, None, _STORE_BYTES)
-            local.start_missing(description)
-            with output.progress() as progress:
-                local.wait_ready(description, progress)
-        yield local
-    finally:
-        if description is not None:
-            local.stop(description)
-        shutil.rmtree(made, ignore_errors=True)
 
 
 class Bench:
@@ -257,7 +235,8 @@ class Bench:
 
 
 def wait_caught_up(meta: MetaClient, reports: int = 3) -> None:
-    """Until every copyset has a leader and no replica lags, so many times in a row.
+    """Until every copyset has a leader and no replica lags, is being filled or is damaged, so many
+    times in a row.
 
     Raises CurveTimeoutError. Blocks.
     """
@@ -268,7 +247,10 @@ def wait_caught_up(meta: MetaClient, reports: int = 3) -> None:
         whole = bool(copysets) and all(
             c.leader_store_id
             and all(
-                r.state == pb.CHUNKSERVER_STATE_UP and not r.lag_entries and r.report.term
+                r.state == pb.CHUNKSERVER_STATE_UP
+                and not r.lag_entries
+                and r.report.role in _SERVING
+                and not r.report.damaged
                 for r in c.replicas
             )
             for c in copysets

@@ -122,6 +122,10 @@ class Writer(_Load):
     """Random writes at depth 1. One per ledger."""
 
     def _once(self, slot: int) -> None:
+        self.write_slot(slot)
+
+    def write_slot(self, slot: int) -> None:
+        """One numbered write. Raises CurveError."""
         number = self.ledger.issued[slot] + 1
         self.ledger.issued[slot] = number
         self.target.write(self.ledger.offsets[slot], block(slot, number))
