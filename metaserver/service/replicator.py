@@ -10,6 +10,7 @@ than a slice. Thread: the asyncio loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
@@ -20,6 +21,7 @@ from curve_py.errors import (
     CurveTimeoutError,
     InternalError,
     InvalidError,
+    NoSpaceError,
     NotLeaderError,
     UnavailableError,
 )
@@ -50,6 +52,7 @@ _log = logging.getLogger(__name__)
 EVENTS_PER_TURN = 32
 SUBMIT_SECONDS = 10.0
 _SNAPSHOT_PIECE_BYTES = 64 * 1024
+_SNAPSHOT_RETRY_SECONDS = 3.0
 _DUTY_RESTART_SECONDS = 1.0
 _LEAD_RETRY_SECONDS = 0.02
 
@@ -68,6 +71,7 @@ class Replicator:
         self.applied_index = 0
         self.applied_term = 0
         self.snapshot_index = 0
+        self.snapshot_failure = ""  # why the last one could not be written, "" if it was
         self.duties: Sequence[Duty] = ()
         self._node = node
         self._leader_addresses = leader_addresses
@@ -80,6 +84,7 @@ class Replicator:
         self._started = False
         self._leading: asyncio.Task[None] | None = None
         self._snapshotting: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
 
     # --- Asking ---------------------------------------------------------------------------------
 
@@ -164,6 +169,7 @@ class Replicator:
     async def close(self) -> None:
         """Waits for the native node to end. Idempotent."""
         started, self._started = self._started, False
+        self._closing.set()
         if self._snapshotting is not None:
             await self._snapshotting  # its thread uses the node
         if started:
@@ -187,9 +193,13 @@ class Replicator:
         match event:
             case Committed():
                 self._apply(event)
-            case ProposalFailed(ticket=ticket):
-                # Lost or never taken: both are answered alike, since a retry is idempotent.
-                self._fail(self._proposals.pop(ticket, None))
+            case ProposalFailed(ticket=ticket, reason=reason):
+                future = self._proposals.pop(ticket, None)
+                if reason == "not_leader" and self._serving and self.snapshot_failure:
+                    self._refuse(future)
+                else:
+                    # Lost or never taken: both are answered alike, since a retry is idempotent.
+                    self._fail(future)
             case ReadReady(ticket=ticket):
                 read = self._reads.pop(ticket, None)
                 if read is not None and not read.done():
@@ -226,6 +236,16 @@ class Replicator:
         future = self._proposals.pop(entry.ticket, None) if entry.ticket else None
         if future is not None and result is not None and not future.done():
             future.set_result(result)
+
+    def _refuse(self, future: asyncio.Future[Result] | None) -> None:
+        """It leads and took no entry: its log is full, and a snapshot cannot be written."""
+        if future is not None and not future.done():
+            future.set_exception(
+                NoSpaceError(
+                    f"The metaserver's log is full: {self.snapshot_failure}",
+                    "Free some space there; it goes on by itself.",
+                )
+            )
 
     def _fail(self, future: asyncio.Future[Result] | asyncio.Future[None] | None) -> None:
         if future is None or future.done():
@@ -294,24 +314,41 @@ class Replicator:
     # --- Snapshots ------------------------------------------------------------------------------
 
     async def _make_snapshot(self) -> None:
+        """Until one is written: the log, which cannot grow, is not asked for one again when it is
+        full.
+        """
+        while not self._closing.is_set():
+            try:
+                await self._write_snapshot()
+                self.snapshot_failure = ""
+                return
+            except CurveError as error:
+                if self.snapshot_failure != error.message:
+                    _log.error("the snapshot is tried again", extra={"error": error.message})
+                self.snapshot_failure = error.message
+            except Exception:
+                _log.exception("the snapshot failed; it is tried again")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), _SNAPSHOT_RETRY_SECONDS)
+
+    async def _write_snapshot(self) -> None:
         """Serializes in slices on the loop; the disk is waited for elsewhere."""
-        try:
-            capture = Capture(self.state)
-            index = self.applied_index
-            await asyncio.to_thread(self._node.snapshot_begin, index, self.applied_term)
-            piece: list[bytes] = []
-            for part in capture.slices():
-                piece.append(part)
-                await asyncio.sleep(0)
-                if sum(map(len, piece)) >= _SNAPSHOT_PIECE_BYTES:
-                    await asyncio.to_thread(self._node.snapshot_write, b"".join(piece))
-                    piece.clear()
-            await asyncio.to_thread(self._node.snapshot_write, b"".join(piece))
-            await asyncio.to_thread(self._node.snapshot_commit)
-            self.snapshot_index = index
-            _log.info("snapshot written", extra={"index": index})
-        except Exception:
-            _log.exception("the snapshot failed; the log goes on growing until the next")
+        capture = Capture(self.state)
+        index = self.applied_index
+        if index <= self.snapshot_index:
+            return  # the leader's was installed meanwhile
+        await asyncio.to_thread(self._node.snapshot_begin, index, self.applied_term)
+        piece: list[bytes] = []
+        for part in capture.slices():
+            piece.append(part)
+            await asyncio.sleep(0)
+            if sum(map(len, piece)) >= _SNAPSHOT_PIECE_BYTES:
+                await asyncio.to_thread(self._node.snapshot_write, b"".join(piece))
+                piece.clear()
+        await asyncio.to_thread(self._node.snapshot_write, b"".join(piece))
+        await asyncio.to_thread(self._node.snapshot_commit)
+        self.snapshot_index = index
+        _log.info("snapshot written", extra={"index": index})
 
     async def _install(self, event: InstallSnapshot) -> None:
         restorer = Restorer()

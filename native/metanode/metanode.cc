@@ -21,6 +21,7 @@ constexpr CopysetId kGroup = 0;
 constexpr uint32_t kInlineBytesMax = 8 * 1024;  // longer commands are the entry's payload
 constexpr uint64_t kOutstandingMax = 4096;      // proposals not yet answered
 constexpr uint64_t kSnapshotPieceBytes = 512 * 1024;
+constexpr uint64_t kFetchAgainNs = 5'000'000'000;  // after a state that the disk did not take
 
 struct Head {  // of an entry; then the command when it is not in the payload
   uint32_t command_bytes = 0;
@@ -85,7 +86,7 @@ struct MetaNode::State final : replica::StateMachine, io::Listener {
   StoreId fetching_from;
   std::string fetched;
   bool fetching = false;
-  uint64_t fetch_deadline_ns = 0;
+  uint64_t fetch_deadline_ns = 0, fetch_after_ns = 0;
   // Leader side.
   Index serving_index = 0;
   std::string serving;
@@ -468,6 +469,7 @@ void MetaNode::State::snapshot_saved(Snapshot snapshot) {
 
 void MetaNode::State::sync_offered(replica::ReplicaGroup&, const StoreId& leader, Index) {
   if (fetching && fetching_from == leader) return;
+  if (thread->loop().now_ns() < fetch_after_ns) return;  // offered again
   fetching = true;
   fetching_from = leader;
   fetched.clear();
@@ -549,33 +551,42 @@ void MetaNode::State::take_chunk(wire::Frame& frame) {
 }
 
 // R10: the state machine's state changes at one stroke; the file is durable before raft hears of
-// it.
+// it. A disk that has no room for it is no reason to stop: this member lags until there is.
 void MetaNode::State::install(const ChunkReply& reply, std::span<const std::byte> bytes) {
   fetching = false;
   auto theirs = replica::decode_group_blob(bytes);
   if (!theirs || !group || reply.index <= delivered) return;
+  auto staged = files.stage(reply.index, reply.term, fetched);
+  fetched = {};
+  if (!staged) {
+    fetch_after_ns = thread->loop().now_ns() + kFetchAgainNs;
+    base::log(base::LogLevel::kError, "state_transfer_failed",
+              {{"reason", staged.error().message}});
+    return;
+  }
   replica->prepare_finish_sync(
-      *group, reply.index, reply.term, [this, reply, blob = *theirs](Code code) mutable {
+      *group, reply.index, reply.term,
+      [this, blob = *theirs, snapshot = std::move(*staged)](Code code) mutable {
         if (code != Code::kOk || stopping) return;
         raft::Group& raft = group->raft();
-        blob.applied = reply.index;
-        blob.applied_term = reply.term;
+        blob.applied = snapshot.index;
+        blob.applied_term = snapshot.term;
         blob.hard = raft.hard();  // votes are our own
-        blob.commit = reply.index;
+        blob.commit = snapshot.index;
         blob.damaged = blob.syncing = false;
-        auto saved = files.save(reply.index, reply.term, fetched, replica::encode_group_blob(blob));
+        snapshot.blob = replica::encode_group_blob(blob);
+        auto saved = files.publish(std::move(snapshot));
         if (!saved) return failed(Code::kIo);
-        fetched.clear();
         raft.begin_sync(thread->loop().now_ns());
-        replica->finish_sync(*group, reply.index, reply.term, blob.config, blob.config_index);
+        replica->finish_sync(*group, saved->index, saved->term, blob.config, blob.config_index);
         undelivered.clear();
-        delivered = wanted_at = reply.index;
+        delivered = wanted_at = saved->index;
         push({.type = EventType::kInstallSnapshot,
-              .index = reply.index,
-              .term = reply.term,
+              .index = saved->index,
+              .term = saved->term,
               .text = saved->path});
+        base::log(base::LogLevel::kInfo, "state_transfer_finished", {{"index", saved->index}});
         snapshot_saved(std::move(*saved));
-        base::log(base::LogLevel::kInfo, "state_transfer_finished", {{"index", reply.index}});
       });
 }
 

@@ -17,6 +17,7 @@ namespace {
 
 constexpr uint32_t kMagic = 0x504E5343;  // "CSNP"
 constexpr uint32_t kVersion = 1;
+constexpr const char* kPartial = ".new";  // a state file that is being written
 
 Error failure(const std::string& what, const std::string& path) {
   return {Code::kIo, "cannot " + what + " " + path + ": " + std::strerror(errno) +
@@ -65,6 +66,15 @@ SnapshotFiles::~SnapshotFiles() {
   if (fd_ >= 0) ::close(fd_);
 }
 
+// What could not be written gives its space back.
+Error SnapshotFiles::give_up(const std::string& what) {
+  Error error = failure(what, path_);
+  if (fd_ >= 0) ::close(fd_);
+  fd_ = -1;
+  ::unlink((path_ + kPartial).c_str());
+  return error;
+}
+
 Outcome SnapshotFiles::begin(Index at, Term term) {
   if (fd_ >= 0) ::close(fd_);
   index = at;
@@ -72,42 +82,48 @@ Outcome SnapshotFiles::begin(Index at, Term term) {
   bytes_ = 0;
   crc_ = 0;
   path_ = directory + "/state-" + std::to_string(at);
-  fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  fd_ = ::open((path_ + kPartial).c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd_ < 0) return failure("create", path_);
   return {};
 }
 
 Outcome SnapshotFiles::write(std::span<const std::byte> data) {
   if (fd_ < 0) return Error{Code::kInvalid, "snapshot_write without snapshot_begin"};
-  if (!write_all(fd_, data)) return failure("write", path_);
+  if (!write_all(fd_, data)) return give_up("write");
   bytes_ += data.size();
   crc_ = base::crc32c(data, crc_);
   return {};
 }
 
-Result<Snapshot> SnapshotFiles::commit(std::span<const std::byte> blob) {
-  if (fd_ < 0) return Error{Code::kInvalid, "snapshot_commit without snapshot_begin"};
-  const bool durable = ::fsync(fd_) == 0;
+Result<Snapshot> SnapshotFiles::finish() {
+  if (::fsync(fd_) != 0) return give_up("make durable");
   ::close(fd_);
   fd_ = -1;
-  if (!durable) return failure("make durable", path_);
+  if (::rename((path_ + kPartial).c_str(), path_.c_str()) != 0 || !sync_directory(directory))
+    return give_up("name");
   Snapshot snapshot;
   snapshot.index = index;
   snapshot.term = term_;
   snapshot.bytes = bytes_;
   snapshot.crc = crc_;
-  snapshot.blob.assign(blob.begin(), blob.end());
   snapshot.path = path_;
-  return publish(std::move(snapshot));
+  return snapshot;
 }
 
-Result<Snapshot> SnapshotFiles::save(Index at, Term term, const std::string& state,
-                                     std::span<const std::byte> blob) {
+Result<Snapshot> SnapshotFiles::commit(std::span<const std::byte> blob) {
+  if (fd_ < 0) return Error{Code::kInvalid, "snapshot_commit without snapshot_begin"};
+  auto snapshot = finish();
+  if (!snapshot) return snapshot.error();
+  snapshot->blob.assign(blob.begin(), blob.end());
+  return publish(std::move(*snapshot));
+}
+
+Result<Snapshot> SnapshotFiles::stage(Index at, Term term, const std::string& state) const {
   SnapshotFiles own;
   own.directory = directory;
   if (auto begun = own.begin(at, term); !begun) return begun.error();
   if (auto written = own.write(std::as_bytes(std::span(state))); !written) return written.error();
-  return own.commit(blob);
+  return own.finish();
 }
 
 Result<Snapshot> SnapshotFiles::publish(Snapshot snapshot) const {

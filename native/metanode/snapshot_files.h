@@ -1,9 +1,10 @@
 // Snapshot files of a metaserver: `state-INDEX` holds exactly what the state machine wrote;
 // `snapshot` names the newest complete one with its index, term, size, CRC32C and the replica's
-// word on the group. Format: docs/formats/metaserver.md. Invariant: `snapshot` is replaced by
-// rename, after the state file and itself are durable; older state files go afterwards. May block;
-// used by one thread at a time per method group (begin/write/commit by control, save/load by the
-// loop).
+// word on the group. Format: docs/formats/metaserver-log.md. Invariant: `snapshot` is replaced by
+// rename, after the state file and itself are durable; older state files go afterwards. A state
+// file has its name once it is whole and durable; one that could not be written (a full disk)
+// leaves nothing. May block; used by one thread at a time per method group (begin/write/commit by
+// control, stage/publish/load by the loop).
 #pragma once
 
 #include <cstddef>
@@ -40,17 +41,19 @@ class SnapshotFiles {
   Outcome begin(Index at, Term term);
   Outcome write(std::span<const std::byte> data);
   Result<Snapshot> commit(std::span<const std::byte> blob);
-  Result<Snapshot> save(Index at, Term term, const std::string& state,
-                        std::span<const std::byte> blob);
+  // The state file alone, durable: nothing names it before publish().
+  Result<Snapshot> stage(Index at, Term term, const std::string& state) const;
+  Result<Snapshot> publish(Snapshot snapshot) const;
   Result<std::string> load(const Snapshot& snapshot) const;
 
  private:
-  Result<Snapshot> publish(Snapshot snapshot) const;
+  Result<Snapshot> finish();
+  Error give_up(const std::string& what);
   Term term_ = 0;
   int fd_ = -1;
   uint64_t bytes_ = 0;
   uint32_t crc_ = 0;
-  std::string path_;
+  std::string path_;  // of the state file, when it is whole
 };
 
 }  // namespace curve::metanode

@@ -86,8 +86,13 @@ class Processes:
                 cwd="/",
                 env=clean_environment(),
             )
+        try:
+            self.record(name, child.pid)
+        except OSError:  # a full disk: nobody would find it again
+            child.kill()
+            child.wait()
+            raise
         self._children[name] = child
-        self.record(name, child.pid)
         return child.pid
 
     def record(self, name: str, pid: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from curve_py.errors import CurveIoError
 from metaserver.domain.ports import (
     Committed,
     InstallSnapshot,
@@ -70,6 +71,7 @@ class FakeNode:
         self.node_id = node_id
         self.started = False
         self.busy = False
+        self.full = ""  # why there is no room for a snapshot, and the log takes no entry
         self.snapshots: list[bytes] = []
         self.snapshot_path: tuple[int, int, str] | None = None
         self._events: list[RaftEvent] = []
@@ -118,7 +120,7 @@ class FakeNode:
         if self.busy:
             raise QueueFullError
         self._ticket += 1
-        if self.group.leader is not self:
+        if self.group.leader is not self or self.full:
             self.push(ProposalFailed(self._ticket, "not_leader"))
         elif self.group.holding:
             self.group.held.append((self, command, self._ticket))
@@ -139,6 +141,8 @@ class FakeNode:
         self._snapshot = b""
 
     def snapshot_write(self, data: bytes) -> None:
+        if self.full:
+            raise CurveIoError(self.full)
         self._snapshot += data
 
     def snapshot_commit(self) -> None:

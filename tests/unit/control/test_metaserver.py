@@ -462,6 +462,22 @@ async def test_a_snapshot_starts_another_node(
     assert [v.name for v in volumes] == [*(f"v{n}" for n in range(20)), "after"]
 
 
+async def test_a_full_disk_is_said_and_waited_for(
+    cluster: Cluster, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metaserver.service.replicator._SNAPSHOT_RETRY_SECONDS", 0.05)
+    await cluster.ready(eventually)
+    leader = cluster.group.nodes[0]
+    leader.full = "Cannot write state-7: No space left on device"
+    leader.want_snapshot()
+    await asyncio.sleep(0.2)
+    with pytest.raises(NoSpaceError, match=r"log is full: Cannot write state-7.*Free some space"):
+        await cluster.create("refused")
+    leader.full = ""
+    await eventually(lambda: leader.snapshots)  # nobody asked for it again
+    assert (await cluster.create("taken")).name == "taken"
+
+
 async def test_lists_come_in_pages(cluster: Cluster, eventually: Any) -> None:
     await cluster.ready(eventually)
     for number in range(7):
