@@ -148,13 +148,13 @@ struct SyncBudget {
   // False: not now; ask again soon.
   bool take(uint64_t bytes, uint64_t now_ns, uint64_t inflight_max) {
     const bool busy = foreground_ns != 0 && now_ns < foreground_ns + kForegroundNs;
-    if (inflight_bytes + bytes > (busy ? inflight_max / kForegroundShare : inflight_max))
-      return false;
+    const uint64_t most = busy ? inflight_max / kForegroundShare : inflight_max;
+    if (inflight_bytes != 0 && inflight_bytes + bytes > most) return false;  // one always goes on
     if (limits.bytes_per_second != 0) {
-      const uint64_t most = std::max(limits.bytes_per_second / 10, bytes);  // 100 ms saved up
+      const uint64_t saved = std::max(limits.bytes_per_second / 10, bytes);  // 100 ms
       const uint64_t more = (now_ns - filled_ns) / 1000 * limits.bytes_per_second / 1'000'000;
       if (more != 0) {
-        tokens = std::min(most, tokens + more);
+        tokens = std::min(saved, tokens + more);
         filled_ns = now_ns;
       }
       if (tokens < bytes) return false;
