@@ -1,8 +1,8 @@
 // Memory of the pool. Classes up to 64 KiB are cut from 256 KiB slabs, larger ones are mappings of
-// their own; all of it is populated when it is mapped, so that the path takes no page fault. Free
-// memory beyond the limit goes back to the system: large blocks are unmapped, small ones keep their
-// address only (their next use faults its pages in again). Invariant: used_bytes_ is the capacity
-// of what is handed out; cached_bytes_ that of what is free and resident.
+// their own; it is populated when it is mapped (kAtOnce), so that the path takes no page fault.
+// Free memory beyond the limit goes back to the system: large blocks are unmapped, small ones keep
+// their address only (their next use faults its pages in again). Invariant: used_bytes_ is the
+// capacity of what is handed out; cached_bytes_ that of what is free and resident.
 #include "native/base/buffer.h"
 
 #include <sys/mman.h>
@@ -35,16 +35,18 @@ size_t class_of(size_t bytes) {
   std::abort();
 }
 
-std::byte* map_populated(size_t bytes) {
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+std::byte* map(size_t bytes, BufferPool::Resident resident) {
+  const int populate = resident == BufferPool::Resident::kAtOnce ? MAP_POPULATE : 0;
+  void* memory =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | populate, -1, 0);
   if (memory == MAP_FAILED) die("the system has no memory for payload buffers");
   return static_cast<std::byte*>(memory);
 }
 
 }  // namespace
 
-BufferPool::BufferPool(size_t cached_bytes_max) : cached_bytes_max_(cached_bytes_max) {}
+BufferPool::BufferPool(size_t cached_bytes_max, Resident resident)
+    : cached_bytes_max_(cached_bytes_max), resident_(resident) {}
 
 BufferPool::~BufferPool() {
   if (used_bytes_ != 0) die("destroyed while buffers are in use");
@@ -63,7 +65,7 @@ BufferPool::~BufferPool() {
 void BufferPool::grow(size_t size_class) {
   const size_t capacity = kClassBytesMin << size_class;
   const size_t bytes = capacity > kSlabClassBytesMax ? capacity : kSlabBytes;
-  std::byte* memory = map_populated(bytes);
+  std::byte* memory = map(bytes, resident_);
   if (capacity <= kSlabClassBytesMax) slabs_.push_back(memory);
   for (size_t at = bytes; at > 0; at -= capacity) {  // lowest address is taken first
     free_[size_class].push_back(

@@ -57,8 +57,11 @@ class Buffer {
 
 class BufferPool {
  public:
-  // Keeps at most `cached_bytes_max` of free memory; more goes back to the system.
-  explicit BufferPool(size_t cached_bytes_max = 256u << 20);
+  // Keeps at most `cached_bytes_max` of free memory; more goes back to the system. Memory is
+  // resident from the start, so that no I/O takes a page fault, or (kOnUse, for the simulation,
+  // which makes a pool for each process that it starts) from its first use.
+  enum class Resident : bool { kAtOnce, kOnUse };
+  explicit BufferPool(size_t cached_bytes_max = 256u << 20, Resident resident = Resident::kAtOnce);
   ~BufferPool();  // Invariant: every Buffer of this pool is gone
   BufferPool(const BufferPool&) = delete;
   BufferPool& operator=(const BufferPool&) = delete;
@@ -74,6 +77,7 @@ class BufferPool {
   std::vector<Buffer::Block*> free_[11];  // by size class
   std::vector<std::byte*> slabs_;         // memory of the small classes
   size_t cached_bytes_ = 0, cached_bytes_max_, used_bytes_ = 0;
+  Resident resident_;
 };
 
 inline void Buffer::release() { block_->pool->give_back(block_); }

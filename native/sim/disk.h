@@ -138,8 +138,9 @@ class Disk {
     Kind kind;
     io::FileOp* op;
     uint64_t offset, bytes;
-    uint64_t began;     // write sequence at submission: a sync covers what completed before
-    uint32_t checksum;  // of a write's buffers: they must not change while it is in flight
+    uint64_t began;  // write sequence at submission: a sync covers what completed before
+    // Of a write's buffers: they must not change while it is in flight.
+    std::optional<uint32_t> checksum;
   };
   void finish(uint64_t id);
   int32_t apply(Inflight& item);

@@ -94,7 +94,7 @@ class HashStore final : public Process, public replica::StateMachine, public io:
   const size_t number_;
   Node& node_;
   io::Loop& loop_;
-  base::BufferPool pool_;
+  base::BufferPool pool_{64u << 20, base::BufferPool::Resident::kOnUse};
   wire::Identity identity_;
   std::unique_ptr<wal::Wal> wal_;
   std::unique_ptr<replica::Replica> replica_;

@@ -82,20 +82,22 @@ std::optional<std::string> RegisterChecker::read(uint64_t first_unit,
     }
     uint64_t write;
     std::memcpy(&write, part.data(), 8);
-    const std::string where = "read by " + who + " of unit " + std::to_string(number) + " [" +
-                              seconds(begin_ns) + ", " + seconds(end_ns) + "]: ";
+    auto where = [&] {
+      return "read by " + who + " of unit " + std::to_string(number) + " [" + seconds(begin_ns) +
+             ", " + seconds(end_ns) + "]: ";
+    };
     std::array<std::byte, kUnitBytes> expected;
     fill_unit(write, number, expected);
     if (write == 0 || write > writes_.size() ||
         std::memcmp(expected.data(), part.data(), kUnitBytes) != 0) {
-      return where + "bytes that nobody wrote there (they begin with " + std::to_string(write) +
+      return where() + "bytes that nobody wrote there (they begin with " + std::to_string(write) +
              ")";
     }
     const Write& item = writes_[write - 1];
     if (item.zeros || number < item.first || number >= item.first + item.count) {
-      return where + "bytes of another place: " + describe(write);
+      return where() + "bytes of another place: " + describe(write);
     }
-    if (item.begin > end_ns) return where + "a value from the future: " + describe(write);
+    if (item.begin > end_ns) return where() + "a value from the future: " + describe(write);
     Unit& unit = units_[number];
     auto at = std::lower_bound(
         unit.clusters.begin(), unit.clusters.end(), write,

@@ -33,7 +33,7 @@ class StoreNode final : public Process {
   };
   explicit StoreNode(io::Loop& loop) : loop_(loop) {}
   io::Loop& loop_;
-  base::BufferPool pool_;
+  base::BufferPool pool_{64u << 20, base::BufferPool::Resident::kOnUse};
   std::unique_ptr<copyset::StoreServer> server_;
   std::vector<std::unique_ptr<Call>> calls_;
 };

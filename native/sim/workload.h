@@ -87,7 +87,7 @@ class Workload final : public Process {
   std::string name_;
   Epoch epoch_;
   Random random_;
-  base::BufferPool pool_;
+  base::BufferPool pool_{64u << 20, base::BufferPool::Resident::kOnUse};
   std::vector<std::unique_ptr<Request>> requests_;
   std::unique_ptr<client::VolumeClient> client_;
   io::Timer timer_;
