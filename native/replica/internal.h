@@ -14,6 +14,7 @@ inline constexpr uint64_t kDialRetryMinNs = 20'000'000;
 inline constexpr uint64_t kDialRetryMaxNs = 500'000'000;
 inline constexpr uint64_t kCachedBytesMax =
     64u << 20;  // contents of applied entries kept for followers that keep up
+inline constexpr size_t kCatchUpReadsMax = 64;    // of all followers that are behind
 inline constexpr size_t kRecentEntriesMax = 256;  // per group, applied ones
 inline constexpr uint64_t kWalReserveBytes =
     8u << 20;  // for copies, hard state, commits: never used by proposals
@@ -67,16 +68,22 @@ struct Replica::Link {
   std::vector<PeerMessageBody> messages;  // leave in one frame at the end of the turn
 };
 
-// Entries that a slow follower needs and that are no longer in memory are read back from the WAL,
-// one by one.
+// Entries that a slow follower needs and that are no longer in memory are read back from the WAL.
 struct Replica::CatchUp {
   Replica* replica = nullptr;
   ReplicaGroup* group = nullptr;
   StoreId to;
   std::deque<raft::Message> messages;
   Index next = 0;  // entry to send of messages.front()
-  wal::RecordReadOp read;
-  bool reading = false;
+  // Reads ahead, so that a follower does not wait for the disk once for each entry: index i is
+  // read by reads[i % kReads]. The job lives until none is under way.
+  static constexpr size_t kReads = 8;
+  struct Read : wal::RecordReadOp {
+    Index wanted = 0;
+    bool busy = false;
+  };
+  std::array<Read, kReads> reads;
+  uint32_t reading = 0;
 };
 
 }  // namespace curve::replica

@@ -277,6 +277,7 @@ void Replica::send_append(ReplicaGroup& group, const raft::Message& message,
   for (const auto& job :
        catch_ups_) {  // order within a group and peer: behind what is being read back
     if (job->group == &group && job->to == message.peer) {
+      if (job->messages.empty()) job->next = message.first;  // it only waits for its reads to end
       job->messages.push_back(message);
       return;
     }
@@ -328,68 +329,103 @@ void Replica::catch_up(ReplicaGroup& group, const raft::Message& message) {
   job->to = message.peer;
   job->messages.push_back(message);
   job->next = message.first;
-  job->read.owner = job.get();
-  job->read.done = [](io::Op* op) {
-    CatchUp* job = static_cast<CatchUp*>(op->owner);
-    job->reading = false;
-    job->replica->catch_up_next(job);
-  };
+  for (CatchUp::Read& read : job->reads) {
+    read.owner = job.get();
+    read.done = [](io::Op* op) {
+      CatchUp* job = static_cast<CatchUp*>(op->owner);
+      static_cast<CatchUp::Read*>(op)->busy = false;
+      --job->reading;
+      --job->replica->catch_up_reads_;
+      job->replica->catch_up_next(job);
+    };
+  }
   CatchUp* raw = job.get();
   catch_ups_.push_back(std::move(job));
   catch_up_next(raw);
 }
 
-// Sends what was read, then starts the next read. Ends the job when its messages are through, the
+// Sends what was read, then starts the next reads. Ends the job when its messages are through, the
 // log has moved on or the peer is gone (raft starts again from what the follower really has).
 void Replica::catch_up_next(CatchUp* job) {
-  wire::Connection* connection =
-      stopped_ || job->group == nullptr ? nullptr : peer_connection(job->to);
-  while (connection && !job->messages.empty()) {
-    const raft::Message& message = job->messages.front();
-    if (job->next < message.first || job->next > message.last) {
-      job->messages.pop_front();
-      if (!job->messages.empty()) job->next = job->messages.front().first;
-      continue;
-    }
-    raft::Group& raft = job->group->raft();
-    if (raft.role() != raft::Role::kLeader || raft.term() != message.term ||
-        job->next < raft.first_index())
-      break;
-    const Entry* entry = entry_at(*job->group, job->next);
-    if (entry && entry->payload.size() == entry->sector_crcs.size() * kSectorBytes) {
-      send_entry(connection, message, entry, job->next - 1, raft.term_at(job->next - 1));
-      ++job->next;
-      continue;
-    }
-    if (job->read.place != raft.slot(job->next).place || job->read.place == 0) {
-      job->read.place = raft.slot(job->next).place;
-      if (job->read.place == 0) break;
-      job->reading = true;
-      return wal_.read_record(&job->read);
-    }
-    if (job->read.result < 0 || job->read.index != job->next ||
-        job->read.term != raft.term_at(job->next)) {
-      base::log(base::LogLevel::kError, "wal_record_unreadable",
-                {{"copyset", job->group->id()},
-                 {"index", job->next},
-                 {"result", int64_t{job->read.result}}});
-      // R4: a payload that is gone from the log means sync. (Here, of the follower.)
-      if (job->next <= job->group->applied_) raft.trim(job->next);
-      break;
-    }
-    EntryRef copy = entries_.take();
-    copy->index = job->next;
-    copy->term = job->read.term;
-    copy->type = static_cast<raft::EntryType>(job->read.entry_type);
-    copy->head = job->read.head;
-    copy->sector_crcs = job->read.sector_crcs;
-    copy->payload = std::move(job->read.payload);
-    job->read.place = 0;
-    send_entry(connection, message, copy.get(), job->next - 1, raft.term_at(job->next - 1));
-    ++job->next;
-  }
+  if (catch_up_send(*job)) return catch_up_read(*job);
+  job->messages.clear();
+  if (job->reading > 0) return;
   std::erase_if(catch_ups_,
                 [job](const std::unique_ptr<CatchUp>& each) { return each.get() == job; });
+}
+
+// True: there is more to send, which has to be read.
+bool Replica::catch_up_send(CatchUp& job) {
+  wire::Connection* connection =
+      stopped_ || job.group == nullptr ? nullptr : peer_connection(job.to);
+  while (connection && !job.messages.empty()) {
+    const raft::Message& message = job.messages.front();
+    if (job.next < message.first || job.next > message.last) {
+      job.messages.pop_front();
+      if (!job.messages.empty()) job.next = job.messages.front().first;
+      continue;
+    }
+    raft::Group& raft = job.group->raft();
+    if (raft.role() != raft::Role::kLeader || raft.term() != message.term ||
+        job.next < raft.first_index())
+      return false;
+    const Entry* entry = entry_at(*job.group, job.next);
+    if (entry && entry->payload.size() == entry->sector_crcs.size() * kSectorBytes) {
+      send_entry(connection, message, entry, job.next - 1, raft.term_at(job.next - 1));
+      ++job.next;
+      continue;
+    }
+    CatchUp::Read& read = job.reads[job.next % CatchUp::kReads];
+    if (raft.slot(job.next).place == 0) return false;
+    if (read.busy || read.wanted != job.next || read.place != raft.slot(job.next).place)
+      return true;
+    read.wanted = 0;
+    if (read.result < 0 || read.index != job.next || read.term != raft.term_at(job.next)) {
+      base::log(
+          base::LogLevel::kError, "wal_record_unreadable",
+          {{"copyset", job.group->id()}, {"index", job.next}, {"result", int64_t{read.result}}});
+      // R4: a payload that is gone from the log means sync. (Here, of the follower.)
+      if (job.next <= job.group->applied_) raft.trim(job.next);
+      return false;
+    }
+    EntryRef copy = entries_.take();
+    copy->index = job.next;
+    copy->term = read.term;
+    copy->type = static_cast<raft::EntryType>(read.entry_type);
+    copy->head = read.head;
+    copy->sector_crcs = read.sector_crcs;
+    copy->payload = std::move(read.payload);
+    send_entry(connection, message, copy.get(), job.next - 1, raft.term_at(job.next - 1));
+    ++job.next;
+  }
+  return false;
+}
+
+// The entry that is to be sent next is read in any case, those behind it while there are not too
+// many reads in all: followers that are behind must not crowd out the clients.
+void Replica::catch_up_read(CatchUp& job) {
+  Index last = job.messages.front().last;
+  for (const raft::Message& message : job.messages) {
+    if (last >= job.next + CatchUp::kReads - 1) break;
+    if (message.first == last + 1) last = message.last;
+  }
+  last = std::min(last, job.next + CatchUp::kReads - 1);
+  for (Index index = job.next; index <= last; ++index) {
+    if (index > job.next && catch_up_reads_ >= kCatchUpReadsMax) return;
+    CatchUp::Read& read = job.reads[index % CatchUp::kReads];
+    const uint64_t place = job.group->raft().slot(index).place;
+    if (read.busy || (read.wanted == index && read.place == place)) continue;
+    const Entry* entry = entry_at(*job.group, index);
+    const bool in_memory =
+        entry && entry->payload.size() == entry->sector_crcs.size() * kSectorBytes;
+    if (place == 0 || in_memory) continue;
+    read.wanted = index;
+    read.place = place;
+    read.busy = true;
+    ++job.reading;
+    ++catch_up_reads_;
+    wal_.read_record(&read);
+  }
 }
 
 }  // namespace curve::replica

@@ -159,6 +159,7 @@ void Replica::recover_group(CopysetId id, Recovering& found, bool all_damaged) {
   const Index applied = init.applied;
   const bool syncing = init.syncing;
   ReplicaGroup* group = add_group(std::move(init));
+  if (assembled.replaced) void_log(*group);  // finish_sync had not come to it
   std::erase_if(assembled.entries,
                 [applied](const wal::LoggedEntry& entry) { return entry.index <= applied; });
   apply_recovered(*group, assembled.entries, syncing ? applied : group->commit_);

@@ -173,20 +173,34 @@ void Replica::trim_before(uint64_t position, const std::map<CopysetId, Index>& a
   }
 }
 
+void Replica::void_log(ReplicaGroup& group) {
+  if (CURVE_MUTANT("r10_keep_replaced_log")) return;
+  open_batch(0).add(&group, group.id(), wal::RecordType::kTruncate).index = 0;
+}
+
 void Replica::prepare_finish_sync(ReplicaGroup& group, Index index, Term term,
                                   std::function<void(Code)> done) {
-  raft::Group& raft = group.raft();
-  const bool agrees =
-      index >= raft.first_index() && index <= raft.last_index() && raft.term_at(index) == term;
-  if (agrees || raft.last_index() <= index) return done(Code::kOk);
+  if (has_entry(group, index, term) || group.raft().last_index() <= index) return done(Code::kOk);
   Batch& batch = open_batch(0);
   batch.add(&group, group.id(), wal::RecordType::kTruncate).index = index;
   batch.callbacks.push_back(std::move(done));
 }
 
+// In the log, or the last that is no longer in it.
+bool Replica::has_entry(ReplicaGroup& group, Index index, Term term) {
+  const raft::Group& raft = group.raft();
+  return index + 1 >= raft.first_index() && index <= raft.last_index() &&
+         raft.term_at(index) == term;
+}
+
+// R3, R10: a log that what was filled in replaces is void on disk as well, before anything is
+// appended behind it: recovery walks back from the checkpoint's index, and would find the replaced
+// entries where indexes and terms happen to fit, and hand them to others as if they were committed.
 void Replica::finish_sync(ReplicaGroup& group, Index index, Term term, const raft::Config& config,
                           Index config_index) {
+  const bool keeps = has_entry(group, index, term);
   group.raft().finish_sync(index, term, config, config_index, loop_.now_ns());
+  if (!keeps) void_log(group);
   const Index kept_last = group.raft().last_index();
   while (!group.recent_.empty() && group.recent_first_ <= index) {
     cached_bytes_ -= group.recent_.front()->bytes();

@@ -193,11 +193,15 @@ class Replica {
                   Index previous, Term previous_term);
   void catch_up(ReplicaGroup& group, const raft::Message& message);
   void catch_up_next(CatchUp* job);
+  bool catch_up_send(CatchUp& job);
+  void catch_up_read(CatchUp& job);
   void submit_batches();
   void batch_durable(Batch* batch);
   void apply_ready(ReplicaGroup& group);
   void forget_old(ReplicaGroup& group);
   void drop_from(ReplicaGroup& group, Index first);
+  static bool has_entry(ReplicaGroup& group, Index index, Term term);
+  void void_log(ReplicaGroup& group);
   void put_entry(ReplicaGroup& group, const EntryRef& entry);
   void fill_made(ReplicaGroup& group, Index last);
   void add_commit_records(Batch& batch);
@@ -237,6 +241,7 @@ class Replica {
   std::vector<ReplicaGroup*> dirty_commits_;
   std::vector<ReplicaGroup*> apply_queue_;
   std::vector<std::unique_ptr<CatchUp>> catch_ups_;
+  size_t catch_up_reads_ = 0;                         // under way, of all of them
   std::vector<std::shared_ptr<Relocation>> reading_;  // relocations with a read under way
   std::vector<std::byte> scratch_;
   std::vector<EntryRef> apply_scratch_;

@@ -113,6 +113,7 @@ GroupLog::Assembled GroupLog::assemble() {
     term_before = entry.term;
     ++next;
   }
+  out.replaced = replaced && !out.hole;
   return out;
 }
 

@@ -42,6 +42,9 @@ class GroupLog {
     Index before = 0;  // index and term of the entry before entries.front()
     Term before_term = 0;
     bool hole = false;
+    // The log on disk is one that sync had replaced, by a power cut not yet voided there: void it
+    // before anything is appended.
+    bool replaced = false;
   };
   Assembled assemble();
 

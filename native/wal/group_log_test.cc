@@ -40,7 +40,7 @@ struct Script {
     std::string out = std::to_string(a.before) + "@" + std::to_string(a.before_term) + ":";
     for (const LoggedEntry& e : a.entries)
       out += " " + std::to_string(e.index) + "@" + std::to_string(e.term);
-    return out + (a.hole ? " hole" : "");
+    return out + (a.hole ? " hole" : "") + (a.replaced ? " replaced" : "");
   }
   GroupLog log;
   uint64_t place = 0;
@@ -88,9 +88,16 @@ TEST(GroupLog, EntriesBelowBaseThatDoNotReachItAreDropped) {
   EXPECT_EQ(Script(9, 2).entry(1, 1).entry(2, 1).shown(), "9@2:");
 }
 TEST(GroupLog, AnotherEntryAtBaseIsNeverTrusted) {  // R4
-  EXPECT_EQ(Script(3, 2).entry(2, 1).entry(3, 1).shown(), "3@2:");
+  EXPECT_EQ(Script(3, 2).entry(2, 1).entry(3, 1).shown(), "3@2: replaced");
   EXPECT_EQ(Script(3, 2).entry(2, 3).entry(3, 3).entry(4, 3).shown(), "3@2: hole");
-  EXPECT_EQ(Script(3, 2).entry(3, 1).entry(4, 1).shown(), "3@2:") << "4@1 cannot follow 3@2";
+  EXPECT_EQ(Script(3, 2).entry(3, 1).entry(4, 1).shown(), "3@2: replaced")
+      << "4@1 cannot follow 3@2";
+}
+// R10: 2@1 and 3@1 were replaced by a sync to 3@2. They fit before 4@3, so that only the record
+// that voids them keeps them from coming back once base has moved on.
+TEST(GroupLog, WhatSyncReplacedDoesNotComeBack) {
+  EXPECT_EQ(Script(3, 2).entry(2, 1).entry(3, 1).truncate(0).entry(4, 3).shown(), "3@2: 4@3");
+  EXPECT_EQ(Script(4, 3).entry(2, 1).entry(3, 1).truncate(0).entry(4, 3).shown(), "4@3:");
 }
 TEST(GroupLog, HardStateAndCommitOnlyRise) {
   Script s;

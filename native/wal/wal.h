@@ -44,7 +44,7 @@ enum class RecordType : uint8_t {
                    // never voids anything
   kHardState = 3,  // term, and vote in head (16 bytes)
   kCommit = 4,     // index: committed through
-  kTruncate = 5,   // entries > index are void
+  kTruncate = 5,   // entries > index are void (0: all; what sync filled in replaces them)
   kGroup =
       6,  // group formed or replaced: head is the owner's blob; voids the group's earlier records
   kLocal = 7,  // owner's own record (sync data, sync state, fences...): head and payload opaque, in
