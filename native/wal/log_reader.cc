@@ -25,15 +25,21 @@ bool LogReader::failed(uint64_t position, uint64_t bytes) const {
   });
 }
 
+bool LogReader::read(uint64_t offset, std::span<std::byte> into) {
+  for (int attempt = 0; attempt < kAttempts; ++attempt)
+    if (file_.read_sync(offset, into) >= 0) return true;
+  return false;
+}
+
 void LogReader::load(uint64_t position, uint64_t bytes) {
   position_ = position;
   bytes_ = bytes;
   failed_.clear();
   const uint64_t offset = anchor_.file_offset(position);
-  if (file_.read_sync(offset, {buffer_.get(), bytes}) >= 0) return;
+  if (read(offset, {buffer_.get(), bytes})) return;
   for (uint64_t at = 0; at < bytes; at += kSectorBytes) {
     std::byte* const sector = buffer_.get() + at;
-    if (file_.read_sync(offset + at, {sector, kSectorBytes}) >= 0) continue;
+    if (read(offset + at, {sector, kSectorBytes})) continue;
     std::memset(sector, static_cast<int>(kUnreadableByte), kSectorBytes);
     failed_.push_back(position + at);
   }

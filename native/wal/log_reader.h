@@ -24,6 +24,10 @@ class LogReader {
   bool failed(uint64_t position, uint64_t bytes) const;
 
  private:
+  // Damage that is remembered takes the vote of every replica of the store (R3), so that what a
+  // device refuses only once must not become damage.
+  static constexpr int kAttempts = 4;
+  bool read(uint64_t offset, std::span<std::byte> into);
   void load(uint64_t position, uint64_t bytes);
 
   io::File& file_;
