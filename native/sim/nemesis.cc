@@ -177,7 +177,7 @@ void Nemesis::io_errors() {
   ++verdict_.counts["io_errors"];
   DiskFaults faults;
   const uint64_t kind = random_.below(4);
-  // What cannot be read at a start is damage: often enough to outlast the attempts on one disk only.
+  // What cannot be read at a start is damage: often enough to outlast the attempts on one disk.
   const bool often = random_.chance(0.5) && (node.id == unlucky_ || kind == 1 || kind == 2);
   const double chance = often ? 0.3 : 0.02;
   if (kind == 0 || kind == 3) faults.read_error_chance = chance;
