@@ -298,7 +298,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   // membership.cc
   void forget(Copyset& copyset);
   void drop_contents(Copyset& copyset);
-  // sync.cc
+  // sync_target.cc
   void sync_offered(replica::ReplicaGroup& group, const StoreId& leader, Index index) override;
   void peer_frame(const StoreId& peer, wire::Connection* connection, wire::Frame& frame) override;
   void peer_closed(const StoreId& peer) override;

@@ -1,8 +1,8 @@
 // A chunkserver's core: one store (chunk store + WAL), its replicas, its peers and its clients, on
-// one event loop. Source files: server.cc (life cycle, control), session.cc (clients: admission,
-// writes), read.cc, apply.cc (state machine), background.cc (overlay -> chunk store, checkpoint,
-// WAL release), sync.cc (filling a replica from its leader), membership.cc (replicas that come and
-// go).
+// one event loop. Source files: server.cc (life cycle, control), server_status.cc, session.cc
+// (clients: admission, writes), read.cc, apply.cc (state machine), background.cc (overlay -> chunk
+// store, checkpoint, WAL release), sync_source.cc and sync_target.cc (filling a replica from its
+// leader), membership.cc (replicas that come and go).
 //
 // Invariants: R6, R8, R12, R13, R14 are kept here, each named where it is kept.
 // Thread: the loop's. format() and open() may block; nothing else does. It works without any
