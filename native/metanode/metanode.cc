@@ -1,134 +1,27 @@
-#include "native/metanode/metanode.h"
-
+// MetaNode: life cycle, proposals, what is committed on its way to Python, snapshots of its own.
+// Threads: metanode.h.
 #include <algorithm>
 #include <cstring>
-#include <deque>
 #include <filesystem>
-#include <map>
 
 #include "native/base/bytes.h"
 #include "native/base/crc32c.h"
 #include "native/base/log.h"
-#include "native/io/loop_thread.h"
-#include "native/metanode/snapshot_files.h"
-#include "native/replica/replica.h"
+#include "native/metanode/metanode_state.h"
 
 namespace curve::metanode {
 
 namespace {
 
-constexpr CopysetId kGroup = 0;
 constexpr uint32_t kInlineBytesMax = 8 * 1024;  // longer commands are the entry's payload
 constexpr uint64_t kOutstandingMax = 4096;      // proposals not yet answered
-constexpr uint64_t kSnapshotPieceBytes = 512 * 1024;
-constexpr uint64_t kFetchAgainNs = 5'000'000'000;  // after a state that the disk did not take
 
 struct Head {  // of an entry; then the command when it is not in the payload
   uint32_t command_bytes = 0;
   uint32_t flags = 0;
 };
 
-// kSnapshotChunk (request) and kSnapshotChunkReply, docs/formats/wire.md "Metaserver state
-// transfer".
-struct ChunkRequest {
-  Index index = 0;  // 0: of your newest
-  uint64_t offset = 0;
-};
-struct ChunkReply {
-  Index index = 0;
-  Term term = 0;
-  uint64_t offset = 0, total = 0;
-  uint32_t bytes = 0, blob_bytes = 0;  // payload: `bytes` of state; the body ends with the blob
-};
-
 }  // namespace
-
-struct MetaNode::State final : replica::StateMachine, io::Listener {
-  Options options;
-  std::unique_ptr<io::LoopThread> thread;
-  base::BufferPool pool;
-  std::unique_ptr<wal::Wal> wal;
-  wire::Identity identity;
-  std::unique_ptr<replica::Replica> replica;
-  replica::ReplicaGroup* group = nullptr;
-  io::EventQueue<Event> events;
-  std::atomic<uint64_t> next_ticket{1}, outstanding{0};
-  std::string bound;
-  std::map<wire::Connection*, bool> connections;  // -> authenticated
-  io::TurnHook hook;
-  SnapshotFiles files;
-  Snapshot newest;           // durable
-  Index delivered = 0;       // events pushed through here
-  Index wanted_at = 0;       // a snapshot was asked for at this index
-  uint64_t wanted_head = 0;  // and at this head of the WAL
-  bool stopping = false, stopped = false;
-
-  struct Undelivered {
-    replica::EntryRef entry;
-    uint64_t ticket;
-    uint32_t bytes;
-    bool loaded;
-  };
-  std::deque<Undelivered> undelivered;  // committed, in order; the first may wait for its payload
-  wal::ReadOp payload_read;
-  base::Buffer payload_buffer;
-  bool payload_reading = false;
-
-  struct Read {
-    uint64_t ticket;
-    Index index;  // 0: the lease is not there yet
-    Term term;
-    uint64_t give_up_ns;
-  };
-  std::vector<Read> reads;
-
-  // Follower side of a state transfer.
-  StoreId fetching_from;
-  std::string fetched;
-  bool fetching = false;
-  uint64_t fetch_deadline_ns = 0, fetch_after_ns = 0;
-  // Leader side.
-  Index serving_index = 0;
-  std::string serving;
-
-  Outcome open();
-  void start_on_loop();
-  void formed();
-  void turn();
-  void push(Event event) { events.push(std::move(event)); }
-  void deliver();
-  void propose(uint64_t ticket, std::string command);
-  void fail(uint64_t ticket, bool lost);
-  void snapshot_saved(Snapshot snapshot);
-  void want_snapshot();
-  void ask_chunk(Index index, uint64_t offset);
-  void serve_chunk(wire::Connection* connection, wire::Frame& frame);
-  void take_chunk(wire::Frame& frame);
-  void install(const ChunkReply& reply, std::span<const std::byte> blob);
-  Status make_status();
-
-  // io::Listener
-  void accepted(io::Stream* stream) override;
-  // replica::StateMachine
-  void apply(replica::ReplicaGroup& applied, std::span<const replica::EntryRef> entries) override;
-  bool admit(replica::ReplicaGroup&, Index, std::span<const std::byte>) override { return true; }
-  void dropped(replica::ReplicaGroup&, replica::Entry& entry) override {
-    fail(reinterpret_cast<uint64_t>(entry.context), true);
-  }
-  void role_changed(replica::ReplicaGroup& changed) override;
-  void sync_offered(replica::ReplicaGroup&, const StoreId& leader, Index) override;
-  void peer_frame(const StoreId& peer, wire::Connection* connection, wire::Frame& frame) override;
-  void peer_closed(const StoreId& peer) override {
-    if (peer == fetching_from) fetching = false;
-  }
-  void moved(replica::ReplicaGroup&, replica::Entry&, uint64_t) override {}
-  void recovered_local(CopysetId, const wal::RecoveredRecord&) override {}
-  void failed(Code code) override {
-    push({.type = EventType::kStopped,
-          .text = "a durable write to the log failed (" + std::string(code_name(code)) +
-                  "); check the device, empty this metaserver's directory and let it join again"});
-  }
-};
 
 Result<std::unique_ptr<MetaNode>> MetaNode::open(Options options) {
   auto state = std::make_shared<State>();
@@ -243,7 +136,7 @@ void MetaNode::stop() {
     state.stopping = true;
     state.thread->loop().close_listener(&state);
     std::vector<wire::Connection*> open;
-    for (const auto& [connection, authenticated] : state.connections) open.push_back(connection);
+    for (wire::Connection* connection : state.connections) open.push_back(connection);
     for (wire::Connection* connection : open) connection->close();
     state.replica->stop();
   });
@@ -467,129 +360,6 @@ void MetaNode::State::snapshot_saved(Snapshot snapshot) {
   });
 }
 
-void MetaNode::State::sync_offered(replica::ReplicaGroup&, const StoreId& leader, Index) {
-  if (fetching && fetching_from == leader) return;
-  if (thread->loop().now_ns() < fetch_after_ns) return;  // offered again
-  fetching = true;
-  fetching_from = leader;
-  fetched.clear();
-  base::log(base::LogLevel::kInfo, "state_transfer_started",
-            {{"from", leader.text()}, {"applied", delivered}});
-  ask_chunk(0, 0);
-}
-
-void MetaNode::State::ask_chunk(Index index, uint64_t offset) {
-  fetch_deadline_ns = thread->loop().now_ns() + 2'000'000'000;
-  wire::Connection* connection = replica->peer_connection(fetching_from);
-  if (!connection) {
-    fetching = false;
-    return;
-  }
-  const ChunkRequest request{index, offset};
-  connection->send(wire::FrameType::kSnapshotChunk, 0, std::as_bytes(std::span(&request, 1)));
-}
-
-void MetaNode::State::peer_frame(const StoreId& peer, wire::Connection* connection,
-                                 wire::Frame& frame) {
-  if (frame.type == wire::FrameType::kSnapshotChunk) return serve_chunk(connection, frame);
-  if (frame.type == wire::FrameType::kSnapshotChunkReply) {
-    if (fetching && peer == fetching_from) take_chunk(frame);
-    return;
-  }
-  connection->close();
-}
-
-void MetaNode::State::serve_chunk(wire::Connection* connection, wire::Frame& frame) {
-  base::Reader reader(frame.body);
-  const auto request = reader.get<ChunkRequest>();
-  if (!reader.done()) return connection->close();
-  if (!newest.index) {  // nothing to give yet: one is made
-    wanted_at = 0;
-    if (delivered) push({.type = EventType::kSnapshotWanted, .index = delivered});
-    return;
-  }
-  if (serving_index != newest.index) {
-    auto loaded = files.load(newest);
-    if (!loaded) {
-      base::log(base::LogLevel::kError, "snapshot_unreadable",
-                {{"reason", loaded.error().message}});
-      return;
-    }
-    serving = std::move(*loaded);
-    serving_index = newest.index;
-  }
-  ChunkReply reply;
-  reply.index = newest.index;
-  reply.term = newest.term;
-  reply.total = serving.size();
-  reply.offset =
-      request.index == newest.index ? std::min<uint64_t>(request.offset, serving.size()) : 0;
-  reply.bytes = static_cast<uint32_t>(std::min(kSnapshotPieceBytes, serving.size() - reply.offset));
-  reply.blob_bytes = static_cast<uint32_t>(newest.blob.size());
-  base::Buffer payload;
-  if (reply.bytes) {
-    payload = pool.take(reply.bytes);
-    std::memcpy(payload.data(), serving.data() + reply.offset, reply.bytes);
-  }
-  connection->send(wire::FrameType::kSnapshotChunkReply, 0, std::as_bytes(std::span(&reply, 1)),
-                   newest.blob, payload, 0, reply.bytes);
-}
-
-void MetaNode::State::take_chunk(wire::Frame& frame) {
-  base::Reader reader(frame.body);
-  const auto reply = reader.get<ChunkReply>();
-  const auto blob = reader.raw(reply.blob_bytes);
-  if (!reader.done() || frame.payload.size() != reply.bytes ||
-      (reply.offset != 0 && reply.offset != fetched.size())) {
-    fetching = false;
-    return;
-  }
-  if (reply.offset == 0) fetched.clear();  // from the start: a newer snapshot than the one before
-  if (reply.bytes) fetched.append(reinterpret_cast<const char*>(frame.payload.data()), reply.bytes);
-  if (fetched.size() < reply.total) return ask_chunk(reply.index, fetched.size());
-  install(reply, blob);
-}
-
-// R10: the state machine's state changes at one stroke; the file is durable before raft hears of
-// it. A disk that has no room for it is no reason to stop: this member lags until there is.
-void MetaNode::State::install(const ChunkReply& reply, std::span<const std::byte> bytes) {
-  fetching = false;
-  auto theirs = replica::decode_group_blob(bytes);
-  if (!theirs || !group || reply.index <= delivered) return;
-  auto staged = files.stage(reply.index, reply.term, fetched);
-  fetched = {};
-  if (!staged) {
-    fetch_after_ns = thread->loop().now_ns() + kFetchAgainNs;
-    base::log(base::LogLevel::kError, "state_transfer_failed",
-              {{"reason", staged.error().message}});
-    return;
-  }
-  replica->prepare_finish_sync(
-      *group, reply.index, reply.term,
-      [this, blob = *theirs, snapshot = std::move(*staged)](Code code) mutable {
-        if (code != Code::kOk || stopping) return;
-        raft::Group& raft = group->raft();
-        blob.applied = snapshot.index;
-        blob.applied_term = snapshot.term;
-        blob.hard = raft.hard();  // votes are our own
-        blob.commit = snapshot.index;
-        blob.damaged = blob.syncing = false;
-        snapshot.blob = replica::encode_group_blob(blob);
-        auto saved = files.publish(std::move(snapshot));
-        if (!saved) return failed(Code::kIo);
-        raft.begin_sync(thread->loop().now_ns());
-        replica->finish_sync(*group, saved->index, saved->term, blob.config, blob.config_index);
-        undelivered.clear();
-        delivered = wanted_at = saved->index;
-        push({.type = EventType::kInstallSnapshot,
-              .index = saved->index,
-              .term = saved->term,
-              .text = saved->path});
-        base::log(base::LogLevel::kInfo, "state_transfer_finished", {{"index", saved->index}});
-        snapshot_saved(std::move(*saved));
-      });
-}
-
 // ---- connections
 
 void MetaNode::State::accepted(io::Stream* stream) {
@@ -612,7 +382,7 @@ void MetaNode::State::accepted(io::Stream* stream) {
     self->connections.erase(connection);
     if (connection->was_open()) self->replica->peer_closed(connection, code, error);
   };
-  connections[wire::Connection::accept(thread->loop(), pool, stream, identity, handler)] = false;
+  connections.insert(wire::Connection::accept(thread->loop(), pool, stream, identity, handler));
 }
 
 Status MetaNode::State::make_status() {
