@@ -78,7 +78,7 @@ void StoreServer::State::close_session(Session* session) {
     if (request->parked) {
       std::erase(request->copyset->parked, request);
       release(request);
-    } else if (request->waiting && !CURVE_MUTANT("r13_waiting_outlives_connection")) {
+    } else if (request->waiting) {
       leave_waiting(request);
       if (request->merging) end_merge(request);
       release(request);

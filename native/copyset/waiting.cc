@@ -7,7 +7,6 @@
 // of those that wait are bounded; beyond that the client is told kBusy.
 #include <algorithm>
 
-#include "native/base/mutant.h"
 #include "native/copyset/server_state.h"
 
 namespace curve::copyset {
@@ -31,8 +30,7 @@ void StoreServer::State::wait_for_room(Request* request) {
   request->waiting = true;
   ++waiting_requests;
   waiting_bytes += bytes;
-  const bool first = again || CURVE_MUTANT("r13_waiting_outlives_connection");
-  first ? copyset.waiting.push_front(request) : copyset.waiting.push_back(request);
+  again ? copyset.waiting.push_front(request) : copyset.waiting.push_back(request);
 }
 
 void StoreServer::State::leave_waiting(Request* request) {

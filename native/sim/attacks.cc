@@ -106,6 +106,32 @@ bool Nemesis::attack_by_interrupting() {
   return true;
 }
 
+// What clients have sent to a leader arrives when another has led meanwhile and the same one leads
+// again; they have repeated it elsewhere, and cannot connect anew before (R13).
+void Nemesis::attack_by_late_requests(uint32_t leader, const std::vector<uint32_t>& followers) {
+  const uint64_t late = random_.between(50, 250) * kMillisecond;
+  const uint64_t arrives = world_.now_ns() + late;
+  for (uint32_t client : targets_.others) {
+    world_.network().stall_connections(client, leader, arrives);
+    const uint64_t broken = random_.below(5 * kMillisecond);
+    world_.after(broken,
+                 [this, client, leader] { world_.network().break_connections_at(client, leader); });
+    for (uint64_t at = broken + kMicrosecond; at < late; at += 200 * kMicrosecond) {
+      world_.after(at, [this, client, leader, arrives] {
+        world_.network().stall_connections(client, leader, arrives + 50 * kMillisecond);
+      });
+    }
+  }
+  world_.after(random_.below(10 * kMillisecond),
+               [this, leader, pick = random_.next()] { targets_.transfer(leader, pick); });
+  for (int i = 0; i < 3; ++i) {
+    const uint64_t back = late - random_.below(late / 2);
+    for (uint32_t follower : followers)
+      world_.after(back,
+                   [this, follower, pick = random_.next()] { targets_.transfer(follower, pick); });
+  }
+}
+
 // A leader does not reach those that it leads with, but others do go on with it: its log moves past
 // entries that are not committed (R7).
 void Nemesis::attack_by_starving(uint32_t leader, const std::vector<uint32_t>& followers) {
@@ -125,6 +151,7 @@ void Nemesis::attack() {
   if (followers.size() < 2) return;
   random_.shuffle(followers);
   ++verdict_.counts["attacks"];
+  if (plan_.late_requests && random_.chance(0.8)) return attack_by_late_requests(leader, followers);
   switch (random_.below(8)) {
     case 0:
       return attack_by_reset(leader);

@@ -64,6 +64,7 @@ class Nemesis {
   void attack_by_restart(uint32_t leader, uint32_t voter, uint32_t other);
   void attack_by_forgotten_vote(uint32_t voter, uint32_t a, uint32_t b);
   bool attack_by_interrupting();
+  void attack_by_late_requests(uint32_t leader, const std::vector<uint32_t>& followers);
   void attack_by_starving(uint32_t leader, const std::vector<uint32_t>& followers);
   void isolate_from_stores(uint32_t node, uint64_t for_ns);
   void cut_pair(uint32_t a, uint32_t b, uint64_t for_ns);

@@ -94,7 +94,7 @@ void Network::stall_connections(uint32_t from, uint32_t to, uint64_t until_ns) {
   world_.trace(nullptr, "stall", from, to);
   for (auto& [id, connection] : connections_) {
     for (Endpoint& end : connection->ends) {
-      if (end.node == from && end.other->node == to) end.stalled_until = until_ns;
+      if (end.node == from && end.other->node == to && !end.error) end.stalled_until = until_ns;
     }
   }
 }

@@ -17,7 +17,7 @@ constexpr std::array<uint32_t, kFaults> kLeases = {3, 1, 12, 8, 6, 3, 2, 5,
 constexpr std::array<uint32_t, kFaults> kFencing = {4, 1, 3,  1, 2, 2, 0, 2,
                                                     4, 2, 12, 1, 1, 0, 0, 1};
 constexpr std::array<uint32_t, kFaults> kRetries = {3,  0, 6, 2, 2, 2, 1, 6,
-                                                    16, 2, 1, 0, 0, 0, 0, 1};
+                                                    16, 2, 1, 0, 0, 0, 0, 12};
 constexpr std::array<uint32_t, kFaults> kLog = {14, 6, 2, 3, 1, 3, 2, 1, 1, 2, 1, 0, 2, 0, 0, 6};
 constexpr std::array<uint32_t, kFaults> kSync = {14, 2, 4, 6, 1, 3, 1, 1, 1, 2, 0, 0, 1, 0, 0, 8};
 constexpr std::array<uint32_t, kFaults> kMembers = {20, 2, 3, 2, 1, 2, 1, 2,
@@ -98,6 +98,7 @@ void retries(Plan& plan, Random& random) {
   plan.faults.interval_ns = random.between(30, 200) * kMillisecond;
   plan.faults.leader_chance = 0.7;
   plan.faults.straddle_leases = random.chance(0.5);
+  plan.faults.late_requests = true;
   if (random.chance(0.5)) short_clocks(plan, random);
   plan.director.interval_ns_max = random.between(50, 500) * kMillisecond;
   plan.director.transfer = 100;
@@ -161,6 +162,13 @@ void members(Plan& plan, Random& random) {
   plan.server.checkpoint_interval_ns = random.between(50, 1000) * kMillisecond;
   plan.director.interval_ns_max = random.between(500, 2000) * kMillisecond;
   plan.load.think_ns_max = random.between(2, 20) * kMillisecond;
+  if (random.chance(0.5)) {  // the log goes round: a new replica is filled, not told everything
+    plan.wal_segment_bytes = 4ull << 20;
+    plan.wal_bytes = 9 * plan.wal_segment_bytes + (1u << 20);
+    plan.server.checkpoint_interval_ns = random.between(30, 200) * kMillisecond;
+    plan.load.heavy = true;
+    plan.load.think_ns_max = random.between(1, 4) * kMillisecond;
+  }
 }
 
 void space(Plan& plan, Random& random) {

@@ -47,6 +47,7 @@ struct FaultPlan {
   double power_chance = 0.5;  // of a crash: power cut, not kill
   double recovery_crash_chance = 0.15;
   double leader_chance = 0;      // a victim is a store that leads something
+  bool late_requests = false;    // attacks are mostly of clients' bytes that arrive late
   bool straddle_leases = false;  // pauses and cuts of about the length of a lease and an election
   uint64_t down_ns_max = 5 * kSecond;
   bool any() const;
