@@ -43,15 +43,6 @@ struct RepairTest : Spine {
     ASSERT_GE(at, 0);
     flip(i, file, at + 77);
   }
-  void checkpoint() {
-    for (auto& server : servers) {
-      if (!server) continue;
-      Code code = Code::kBusy;
-      run_until([&] { server->checkpoint_now([&](Code result) { code = result; }); },
-                [&] { return code != Code::kBusy; });
-      EXPECT_EQ(code, Code::kOk);
-    }
-  }
   CopysetId copyset_of(VolumeId volume, uint32_t chunk) {
     return base::copyset_id(kPool, base::copyset_index(volume, chunk, kCopysets));
   }
@@ -84,7 +75,7 @@ TEST_F(RepairTest, ADamagedBlockIsAnsweredFromAPeerAndRepaired) {
   const auto data = pattern(1u << 20, 1);
   ASSERT_EQ(io(client::IoType::kWrite, 0, {const_cast<std::byte*>(data.data()), data.size()}),
             Code::kOk);
-  checkpoint();
+  checkpoint_all();
   const int leader = leader_of(copyset_of(5, 0));
   ASSERT_GE(leader, 0);
   for (size_t number : {0, 17, 18, 255}) damage(leader, "data", sector(data, number));
@@ -117,7 +108,7 @@ TEST_F(RepairTest, TheBackgroundStepMovesNoDamage) {
             Code::kOk);
   run_until([] {}, [&] { return in_step(); });
   for (int i = 0; i < 3; ++i) damage(i, "wal", sector(data, static_cast<size_t>(5 + i)));
-  checkpoint();
+  checkpoint_all();
   for (int i = 0; i < 3; ++i) {
     EXPECT_EQ(counters(i).damaged_sectors, 1u);
     EXPECT_GE(find(i, "data", sector(data, static_cast<size_t>(5 + i))), 0);
@@ -132,7 +123,7 @@ TEST_F(RepairTest, OneCopyIsEnough) {
   ASSERT_EQ(io(client::IoType::kWrite, 0, {const_cast<std::byte*>(data.data()), data.size()}),
             Code::kOk);
   run_until([] {}, [&] { return in_step(); });
-  checkpoint();
+  checkpoint_all();
   const int leader = leader_of(copyset_of(5, 0));
   for (size_t number = 0; number < 8; ++number) damage(leader, "data", sector(data, number));
   for (size_t number = 4; number < 12; ++number)
@@ -177,7 +168,7 @@ TEST_F(RepairTest, APeerAnswersWhatItHoldsForSureAndNothingElse) {
   ASSERT_EQ(io(client::IoType::kWrite, 0, {const_cast<std::byte*>(data.data()), data.size()}),
             Code::kOk);
   run_until([] {}, [&] { return in_step(); });
-  checkpoint();
+  checkpoint_all();
   const CopysetId copyset = copyset_of(5, 0);
   Index applied = 0;
   for (const CopysetStatus& status : servers[1]->status(true).copysets)
@@ -231,7 +222,7 @@ struct ScrubTest : RepairTest {
     data = pattern(4u << 20, 6);
     ASSERT_EQ(io(client::IoType::kWrite, 0, data), Code::kOk);
     run_until([] {}, [&] { return in_step(); });
-    checkpoint();
+    checkpoint_all();
   }
   void scrub_all() {
     std::array<uint64_t, 3> before{};

@@ -41,14 +41,6 @@ struct Space : Spine {
     ADD_FAILURE() << "never full";
     return at;
   }
-  void checkpoint_all() {
-    for (auto& server : std::span(servers).first(3)) {
-      Code code = Code::kBusy;
-      run_until([&] { server->checkpoint_now([&](Code result) { code = result; }); },
-                [&] { return code != Code::kBusy; });
-      EXPECT_EQ(code, Code::kOk);
-    }
-  }
 };
 
 struct SmallFollowers : Space {

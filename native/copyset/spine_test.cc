@@ -29,13 +29,7 @@ TEST_F(Spine, WritesComeBackAlsoInPartsAfterCheckpointAndRestart) {
   ASSERT_EQ(io(client::IoType::kWriteZeroes, (21u << 20) + 512, {}, 200 * 1024), Code::kOk);
   std::memset(expected.data() + (21u << 20) + 512, 0, 200 * 1024);
   check();
-  for (auto& server : servers) {
-    if (!server) continue;
-    Code code = Code::kBusy;
-    run_until([&] { server->checkpoint_now([&](Code result) { code = result; }); },
-              [&] { return code != Code::kBusy; });
-    EXPECT_EQ(code, Code::kOk);
-  }
+  checkpoint_all();
   check();
   write(4096, pattern(8192, 6));  // beside what is in the store now
   write((20u << 20) + 512, pattern(512, 7));
@@ -65,11 +59,7 @@ TEST_F(Spine, AReplicaThatWasAwayTooLongIsFilled) {
     ASSERT_EQ(io(client::IoType::kWrite, at, data), Code::kOk);
   }
   ASSERT_EQ(io(client::IoType::kDiscard, 2u << 20, {}, 3u << 20), Code::kOk);
-  for (int i : {0, 2}) {
-    Code code = Code::kBusy;
-    run_until([&] { servers[i]->checkpoint_now([&](Code result) { code = result; }); },
-              [&] { return code != Code::kBusy; });
-  }
+  for (int i : {0, 2}) checkpoint(i);
   open_server(1);
   introduce(1);
   auto more = pattern(64 * 1024, 3);
@@ -89,27 +79,20 @@ TEST_F(Spine, AReplicaThatWasAwayTooLongIsFilled) {
 // R10: the leader has unmapped all of a page, and lists it only for what came into its overlay
 // since.
 TEST_F(Spine, WhatItsLeaderHasUnmappedIsUnmappedWhereItIsFilled) {
-  const auto checkpoint = [&](std::initializer_list<int> stores) {
-    for (int i : stores) {
-      Code code = Code::kBusy;
-      run_until([&] { servers[i]->checkpoint_now([&](Code result) { code = result; }); },
-                [&] { return code != Code::kBusy; });
-    }
-  };
   form();
   fence(5, 1);
   open_client(5, 1);
   auto small = pattern(4096, 1);
   ASSERT_EQ(io(client::IoType::kWrite, 0, small), Code::kOk);
   run_until([] {}, [&] { return in_step(); });
-  checkpoint({0, 1, 2});
+  checkpoint_all();
   stop_server(1);
   auto data = pattern(4u << 20, 2);
   for (int round = 0; round < 24; ++round)
     ASSERT_EQ(io(client::IoType::kWrite, (20ull << 20) * (1 + round % 5), data), Code::kOk);
   ASSERT_EQ(io(client::IoType::kDiscard, 0, {}, kBlockBytes), Code::kOk);
   run_until([] {}, [&] { return contents(0) == contents(2); });
-  checkpoint({0, 2});
+  for (int i : {0, 2}) checkpoint(i);
   ASSERT_EQ(io(client::IoType::kWrite, 3 * kBlockBytes, small), Code::kOk);
   open_server(1);
   introduce(1);

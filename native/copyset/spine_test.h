@@ -88,6 +88,18 @@ struct Spine : testing::Test {
     servers[i].reset();
   }
 
+  void checkpoint(int i) {
+    Code code = Code::kBusy;
+    run_until([&] { servers[i]->checkpoint_now([&](Code result) { code = result; }); },
+              [&] { return code != Code::kBusy; });
+    EXPECT_EQ(code, Code::kOk);
+  }
+  void checkpoint_all() {
+    for (int i = 0; i < kServersMax; ++i) {
+      if (servers[i]) checkpoint(i);
+    }
+  }
+
   using Contents = std::map<std::tuple<CopysetId, ChunkKey, uint32_t>, uint32_t>;
   Contents contents(int i) {
     Contents out;
