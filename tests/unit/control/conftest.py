@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +30,8 @@ from metaserver.domain.ports import (
     ReadReady,
     SnapshotWanted,
 )
+
+sys.path.insert(0, str(Path(__file__).parent))  # scheduler_model
 
 
 class Group:
