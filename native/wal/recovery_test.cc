@@ -549,7 +549,7 @@ TEST(CrashMatrix, AReadErrorIsDamageAndNeverSilent) {
     m.log.settle();
     m.log.run_for(sim::kSecond);  // published
     m.log.crash(sim::CrashKind::kKill);
-    m.log.node().disk->faults.read_error_chance = 0.3;
+    m.log.node().disk->faults.read_error_chance = 0.7;
     if (!m.log.start()) continue;  // no anchor could be read: refused
     m.log.node().disk->faults.read_error_chance = 0;
     const bool damaged = m.log.report().damaged;
