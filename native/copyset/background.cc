@@ -311,14 +311,15 @@ void Background::release_wal() {
   const uint64_t wanted =
       server_.wal->segment_start(std::min(head > keep ? head - keep : 0, cut_position_));
   if (head <= keep || wanted <= server_.wal->start_position()) return finish(Code::kOk);
-  release_to_ = wanted;
-  server_.replica->relocate_before(wanted, server_.checkpoint_applied, [this](Code code) {
-    if (code != Code::kOk) return finish(code);
-    std::vector<std::byte> blob;
-    base::Writer writer(blob);
-    writer.put(server_.store->checkpoint_version());
-    server_.wal->release_before(release_to_, blob, &release_op_);
-  });
+  server_.replica->relocate_before(wanted, server_.checkpoint_applied,
+                                   [this](Code code, uint64_t to) {
+                                     if (code != Code::kOk || to <= server_.wal->start_position())
+                                       return finish(code);
+                                     std::vector<std::byte> blob;
+                                     base::Writer writer(blob);
+                                     writer.put(server_.store->checkpoint_version());
+                                     server_.wal->release_before(to, blob, &release_op_);
+                                   });
 }
 
 void Background::finish(Code code) {

@@ -54,7 +54,7 @@ class Background {
   uint32_t jobs_running_ = 0;
   std::map<CopysetId, Index> cut_applied_;
   std::vector<chunkstore::GroupBlob> blobs_;
-  uint64_t cut_position_ = 0, release_to_ = 0, last_cut_head_ = 0;
+  uint64_t cut_position_ = 0, last_cut_head_ = 0;
   bool running_ = false, dirty_ = false, stopping_ = false, failed_ = false;
   std::vector<std::function<void(Code)>> waiting_;    // for the pass that runs
   std::vector<std::function<void(Code)>> requested_;  // for the next one

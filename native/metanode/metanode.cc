@@ -351,8 +351,8 @@ void MetaNode::State::snapshot_saved(Snapshot snapshot) {
   const uint64_t to = wal->segment_start(head > keep ? head - keep : 0);
   if (head <= keep || to <= wal->start_position()) return;
   const std::map<CopysetId, Index> applied{{kGroup, newest.index}};
-  replica->relocate_before(to, applied, [this, to](Code code) {
-    if (code != Code::kOk || stopping) return;
+  replica->relocate_before(to, applied, [this](Code code, uint64_t to) {
+    if (code != Code::kOk || stopping || to <= wal->start_position()) return;
     auto* op = new io::Op;
     op->owner = this;
     op->done = [](io::Op* each) { delete each; };

@@ -40,7 +40,7 @@ uint64_t Replica::durable_position() const {
 struct Replica::Relocation {
   uint64_t position = 0;
   std::map<CopysetId, Index> applied;
-  std::function<void(Code)> done;
+  std::function<void(Code, uint64_t)> done;
   std::vector<std::pair<ReplicaGroup*, Index>> todo;
   size_t at = 0;
   wal::RecordReadOp read;
@@ -48,15 +48,15 @@ struct Replica::Relocation {
 };
 
 void Replica::relocate_before(uint64_t position, const std::map<CopysetId, Index>& applied,
-                              std::function<void(Code)> done) {
+                              std::function<void(Code, uint64_t)> done) {
   auto job = std::make_shared<Relocation>();
   ++relocations_;
   job->replica = this;
   job->position = position;
   job->applied = applied;
-  job->done = [this, done = std::move(done)](Code code) {
+  job->done = [this, done = std::move(done)](Code code, uint64_t position) {
     --relocations_;
-    done(code);
+    done(code, position);
   };
   for (const auto& [id, group] : by_id_) {
     auto it = applied.find(id);
@@ -113,7 +113,14 @@ void Replica::relocate_next(std::shared_ptr<Relocation> job) {
       base::log(
           base::LogLevel::kError, "wal_record_unreadable",
           {{"copyset", group->id()}, {"index", index}, {"result", int64_t{job->read.result}}});
-      return job->done(Code::kCorrupt);
+      if (CURVE_MUTANT("r7_unreadable_entry_is_fatal")) return job->done(Code::kCorrupt, 0);
+      // One damaged record is no reason to leave service. It stays where it is, with what is behind
+      // it, until it is not needed: it comes from a peer when it is applied (R11), or goes when its
+      // group is filled (R10).
+      job->position = wal_.segment_start(wal::Wal::place_position(raft.slot(index).place));
+      job->read.place = 0;
+      ++job->at;
+      continue;
     }
     EntryRef filled = entry ? EntryRef(entry) : entries_.take();
     filled->group = group->id();
@@ -132,7 +139,7 @@ void Replica::relocate_next(std::shared_ptr<Relocation> job) {
   Batch& last = open_batch(0);
   last.callbacks.push_back([this, job](Code code) {
     if (code == Code::kOk) trim_before(job->position, job->applied);
-    job->done(code);
+    job->done(code, job->position);
   });
 }
 

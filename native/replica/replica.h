@@ -168,10 +168,11 @@ class Replica {
   GroupBlob blob(ReplicaGroup& group, Index applied) const;
   // Everything placed in the WAL before this is durable and its callbacks have run.
   uint64_t durable_position() const;
-  // R7: entries > applied placed before `position` are copied to the head; `done` when durable.
-  // Then trims the groups' logs so that the WAL may be released before `position`.
+  // R7: entries > applied placed before `position` are copied to the head; when that is durable
+  // trims the groups' logs and says before which position the WAL may be released: `position`, or
+  // the start of the segment of an entry that cannot be read.
   void relocate_before(uint64_t position, const std::map<CopysetId, Index>& applied,
-                       std::function<void(Code)> done);
+                       std::function<void(Code, uint64_t)> done);
 
   bool stopped() const { return stopped_; }
   // After stop(): nothing of ours is in flight.

@@ -340,10 +340,11 @@ void HashStore::release(const std::map<CopysetId, Index>& applied) {
   const uint64_t cut = wal_->segment_start(cut_position_);
   const uint64_t position = std::max(wal_->start_position(), cut > keep ? cut - keep : 0);
   if (position == wal_->start_position()) return finish_checkpoint();
-  replica_->relocate_before(position, applied, [this, position](Code code) {
+  replica_->relocate_before(position, applied, [this](Code code, uint64_t to) {
     if (code != Code::kOk) return failed(code);
+    if (to <= wal_->start_position()) return finish_checkpoint();
     ++cluster_.verdict.counts["wal_releases"];
-    wal_->release_before(position, {}, &release_op_);
+    wal_->release_before(to, {}, &release_op_);
   });
 }
 
