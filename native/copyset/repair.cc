@@ -65,6 +65,14 @@ struct Repair::Job {
   };
   std::array<Rewrite, kSectorsPerBlock> rewrites;
   Repair* owner = nullptr;
+
+  // Sectors that are being written back from `content`: what is there must stay until that ends.
+  uint16_t in_flight() const {
+    uint16_t mask = store_mask;
+    for (uint32_t s = 0; s < kSectorsPerBlock; ++s)
+      if (rewrites[s].running) mask |= bit(s);
+    return mask;
+  }
 };
 
 Repair::Repair(StoreServer::State& server) : server_(server) {
@@ -187,7 +195,8 @@ bool Repair::go_on(Job& job) {
   }
   Copyset& copyset = *it->second;
   deliver(job, copyset);
-  if (job.unknown && !job.examining && examine(job, copyset)) deliver(job, copyset);
+  if ((job.unknown & ~job.in_flight()) && !job.examining && examine(job, copyset))
+    deliver(job, copyset);
   if (job.to_write) write_back(job, copyset);
   if (job.bad && !job.examining) ask(job, copyset);
   return job.examining || job.writing || job.unknown || job.bad || job.to_write ||
@@ -266,8 +275,8 @@ bool Repair::read_block(Request* request, Copyset& copyset, const ChunkKey& chun
 
 // True: done at once.
 bool Repair::examine(Job& job, Copyset& copyset) {
-  const uint16_t mask = job.unknown;
-  job.unknown = 0;
+  const auto mask = static_cast<uint16_t>(job.unknown & ~job.in_flight());
+  job.unknown &= ~mask;
   job.examining = true;
   Request* request = server_.take_request();
   request->peer = {};
