@@ -47,3 +47,8 @@ def copyset_id(pool_id: int, index: int) -> CopysetId:
 def copyset_text(value: int) -> str:
     """As people read and write it: pool.index."""
     return f"{value >> 32}.{value & 0xFFFFFFFF}"
+
+
+def volume_uuid(cluster_id: bytes, volume_id: int) -> str:
+    """The UUID of a volume of a cluster, in text, for ever (RFC 4122, version 5)."""
+    return str(uuid.uuid5(uuid.UUID(bytes=cluster_id), str(volume_id)))
