@@ -210,8 +210,7 @@ void MetaNode::State::apply(replica::ReplicaGroup&, std::span<const replica::Ent
       std::memcpy(&head, entry->head.data(), sizeof head);
       bytes = head.command_bytes;
     }
-    const bool loaded = entry->payload.size() == entry->sector_crcs.size() * kSectorBytes;
-    undelivered.push_back({entry, ticket, bytes, loaded});
+    undelivered.push_back({entry, ticket, bytes, entry->in_memory()});
   }
   deliver();
 }

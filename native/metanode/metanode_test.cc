@@ -17,20 +17,13 @@
 #include <mutex>
 #include <thread>
 
+#include "native/io/test_loop.h"
+
 namespace curve::metanode {
 namespace {
 
 constexpr size_t kMembers = 3, kCommands = 400, kLargeEvery = 50, kLargeBytes = 100'000;
 constexpr auto kBound = std::chrono::seconds(60);
-
-struct Directory {
-  Directory() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "metanode-XXXXXX").string();
-    path = mkdtemp(pattern.data());
-  }
-  ~Directory() { std::filesystem::remove_all(path); }
-  std::string path;
-};
 
 std::string free_address() {
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -160,7 +153,7 @@ class Member {
 };
 
 TEST(MetaNode, ThreeMembersWithTheirThreads) {
-  Directory directory;
+  io::TemporaryDirectory directory;
   Options options;
   options.secret.assign(32, std::byte{7});
   options.wal_bytes = 64u << 20;

@@ -32,6 +32,8 @@ struct Entry {
   uint32_t references = 0;
   EntryPool* pool = nullptr;
 
+  // Not after a restart, and no longer than the cache keeps it: it is in the WAL then.
+  bool in_memory() const { return payload.size() == sector_crcs.size() * kSectorBytes; }
   uint32_t bytes() const { return static_cast<uint32_t>(head.size() + payload.size() + 64); }
 };
 

@@ -23,6 +23,17 @@ inline constexpr uint64_t kWalReserveBytes =
 // leader has in flight, so that each store proposes only while its own share is small.
 inline constexpr uint64_t kUnappliedShare = 8;
 
+// What was read back from the WAL; the payload leaves `read`.
+inline void fill_entry(Entry& entry, wal::RecordReadOp& read) {
+  entry.group = read.group;
+  entry.index = read.index;
+  entry.term = read.term;
+  entry.type = static_cast<raft::EntryType>(read.entry_type);
+  entry.head = read.head;
+  entry.sector_crcs = read.sector_crcs;
+  entry.payload = std::move(read.payload);
+}
+
 // What an entry takes in the WAL, whether its payload is in memory or not.
 inline uint64_t logged_bytes(const Entry& entry) {
   return entry.head.size() + entry.sector_crcs.size() * uint64_t{kSectorBytes} + 64;

@@ -284,9 +284,7 @@ void Replica::send_append(ReplicaGroup& group, const raft::Message& message,
   }
   for (Index index = message.first; index <= message.last; ++index) {
     const Entry* entry = entry_at(group, index);
-    const bool in_memory =
-        entry && entry->payload.size() == entry->sector_crcs.size() * kSectorBytes;
-    if (!in_memory) {
+    if (!entry || !entry->in_memory()) {
       raft::Message rest = message;
       rest.index = index - 1;
       rest.log_term = group.raft().term_at(index - 1);
@@ -370,7 +368,7 @@ bool Replica::catch_up_send(CatchUp& job) {
         job.next < raft.first_index())
       return false;
     const Entry* entry = entry_at(*job.group, job.next);
-    if (entry && entry->payload.size() == entry->sector_crcs.size() * kSectorBytes) {
+    if (entry && entry->in_memory()) {
       send_entry(connection, message, entry, job.next - 1, raft.term_at(job.next - 1));
       ++job.next;
       continue;
@@ -389,12 +387,7 @@ bool Replica::catch_up_send(CatchUp& job) {
       return false;
     }
     EntryRef copy = entries_.take();
-    copy->index = job.next;
-    copy->term = read.term;
-    copy->type = static_cast<raft::EntryType>(read.entry_type);
-    copy->head = read.head;
-    copy->sector_crcs = read.sector_crcs;
-    copy->payload = std::move(read.payload);
+    fill_entry(*copy, read);
     send_entry(connection, message, copy.get(), job.next - 1, raft.term_at(job.next - 1));
     ++job.next;
   }
@@ -416,9 +409,7 @@ void Replica::catch_up_read(CatchUp& job) {
     const uint64_t place = job.group->raft().slot(index).place;
     if (read.busy || (read.wanted == index && read.place == place)) continue;
     const Entry* entry = entry_at(*job.group, index);
-    const bool in_memory =
-        entry && entry->payload.size() == entry->sector_crcs.size() * kSectorBytes;
-    if (place == 0 || in_memory) continue;
+    if (place == 0 || (entry && entry->in_memory())) continue;
     read.wanted = index;
     read.place = place;
     read.busy = true;

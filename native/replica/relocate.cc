@@ -99,7 +99,7 @@ void Replica::relocate_next(std::shared_ptr<Relocation> job) {
       continue;
     }
     Entry* entry = entry_at(*group, index);
-    if (entry && entry->payload.size() == entry->sector_crcs.size() * kSectorBytes) {
+    if (entry && entry->in_memory()) {
       copy_entry(*group, EntryRef(entry));
       ++job->at;
       continue;
@@ -123,13 +123,7 @@ void Replica::relocate_next(std::shared_ptr<Relocation> job) {
       continue;
     }
     EntryRef filled = entry ? EntryRef(entry) : entries_.take();
-    filled->group = group->id();
-    filled->index = index;
-    filled->term = job->read.term;
-    filled->type = static_cast<raft::EntryType>(job->read.entry_type);
-    filled->head = job->read.head;
-    filled->sector_crcs = job->read.sector_crcs;
-    filled->payload = std::move(job->read.payload);
+    fill_entry(*filled, job->read);
     if (entry) cached_bytes_ += entry->payload.size();
     copy_entry(*group, filled);
     job->read.place = 0;

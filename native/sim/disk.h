@@ -90,7 +90,6 @@ class Disk {
   }
   // Errors that were returned since the node's last start.
   bool gave_errors() const { return errors_ != errors_at_boot_; }
-  bool ever_gave_errors() const { return errors_ != 0; }
   void booting() { errors_at_boot_ = errors_; }
   // Writes that lie in `path` behind `offset_min` may be lost or land elsewhere behind it.
   void set_lossy(const std::string& path, uint64_t offset_min) {
@@ -101,6 +100,8 @@ class Disk {
   }
   // Data at rest was changed, or a write was lost, since the run began.
   bool damaged() const { return damaged_; }
+  // That, or an error was returned: what is found damaged may be.
+  bool ever_harmed() const { return damaged_ || errors_ != 0; }
   void slow_until(uint64_t world_ns, uint64_t factor) {
     slow_until_ = world_ns, slow_factor_ = factor;
   }

@@ -108,7 +108,7 @@ Outcome HashStore::open() {
   if (!report) return report.error();
   cluster_.verdict.counts["torn_tails"] += report->torn_tail;
   cluster_.verdict.counts["damaged_logs"] += report->damaged;
-  if (report->damaged && !node_.disk->damaged() && !node_.disk->ever_gave_errors())
+  if (report->damaged && !node_.disk->ever_harmed())
     return Error{Code::kCorrupt,
                  "recovery says damaged, but nothing was damaged: " + report->damage};
   for (CopysetId id : recovered_syncing_) {
@@ -233,8 +233,7 @@ void HashStore::dropped(replica::ReplicaGroup&, replica::Entry&) {
 void HashStore::failed(Code code) { out_of_service(std::string(code_name(code))); }
 
 void HashStore::out_of_service(const std::string& why) {
-  // A record that it must copy and cannot read: the next start finds the damage, too (R3).
-  if (node_.disk->gave_errors() || node_.disk->damaged()) return cluster_.ended(node_);
+  if (node_.disk->gave_errors()) return cluster_.ended(node_);
   cluster_.verdict.fail("out of service", "store " + std::to_string(number_) + ": " + why);
 }
 

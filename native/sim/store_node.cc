@@ -93,8 +93,7 @@ std::unique_ptr<Process> StoreNodes::boot(size_t number, io::Loop& loop) {
   at.disk->set_lossy(paths.data, geometry(number).pages_offset);
   checker_.restarted(at.id);
   store->server_->on_failure([this, &at](Code code, const std::string& why) {
-    // Damaged: a record of the WAL that it must copy and cannot read. The next start finds it (R3).
-    if (at.disk->gave_errors() || at.disk->damaged()) return ended_(at);
+    if (at.disk->gave_errors()) return ended_(at);
     verdict_.fail("out of service", at.name + ": " + std::string(code_name(code)) + " " + why);
   });
   recovered(at, *store->server_);
@@ -123,15 +122,15 @@ void StoreNodes::recovered(Node& at, copyset::StoreServer& server) {
   verdict_.counts["torn_tails"] += status.wal_torn_tail;
   verdict_.counts["damaged_logs"] += status.wal_damaged;
   verdict_.counts["pages_lost"] += status.pages_lost;
-  if (status.pages_lost && !at.disk->damaged() && !at.disk->ever_gave_errors())
+  if (status.pages_lost && !at.disk->ever_harmed())
     verdict_.fail("R5 recovery", at.name + " misses pages where there is no damage");
-  if (status.wal_damaged && !at.disk->damaged() && !at.disk->ever_gave_errors())
+  if (status.wal_damaged && !at.disk->ever_harmed())
     verdict_.fail("R3 recovery", at.name + " finds damage where there is none");
   if (Outcome consistent = server.check(); !consistent)
     verdict_.fail("map", at.name + " after its restart: " + consistent.error().message);
   for (const auto& [id, group] : server.replica().groups()) {
     checker_.recovered(server.store_id(), group->raft());
-    if (group->raft().damaged() && !at.disk->damaged() && !at.disk->ever_gave_errors())
+    if (group->raft().damaged() && !at.disk->ever_harmed())
       verdict_.fail("R3 recovery", at.name + " finds damage of a copyset where there is none: " +
                                        describe(group->raft()));
   }
@@ -264,7 +263,7 @@ void StoreNodes::look_at(size_t number, StoreNode& store) {
     checker_.look(at.id, group->raft(), at.local(world_.now_ns()));
   if (++looks_ % 32 != 0) return;  // status() is not cheap
   const copyset::ServerStatus status = store.server().status(false);
-  if (status.counters.corrupt_reads && !at.disk->damaged() && !at.disk->ever_gave_errors())
+  if (status.counters.corrupt_reads && !at.disk->ever_harmed())
     verdict_.fail("checksums", at.name + " reads damage where there is none");
   // What scrub would mend unseen. (A replica that was just filled has blocks of a later index than
   // the one at which it is compared, until it has replayed the log through that.)
