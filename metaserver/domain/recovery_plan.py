@@ -1,9 +1,12 @@
-"""What a pass of the scheduler can decide, and the limits that it keeps. Frozen records, pure."""
+"""What a pass of the scheduler can decide, the command that carries each decision out, and the
+limits that a pass keeps. Frozen records, pure.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from metaserver.domain import commands as cmd
 from metaserver.domain.entities import MoveReason
 
 
@@ -44,6 +47,24 @@ class PreferLeader:
 
 
 Decision = StartMove | CancelMove | PreferLeader
+
+
+def command_of(decision: Decision, now_ms: int) -> cmd.Command:
+    match decision:
+        case StartMove():
+            return cmd.StartMove(
+                decision.copyset_id,
+                decision.source,
+                decision.target,
+                decision.reason,
+                decision.why,
+                decision.size_bytes,
+                now_ms,
+            )
+        case CancelMove():
+            return cmd.CancelMove(decision.copyset_id, decision.move_id, decision.why)
+        case PreferLeader():
+            return cmd.PreferLeader(decision.copyset_id, decision.store_id)
 
 
 @dataclass(frozen=True, slots=True)

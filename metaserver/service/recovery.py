@@ -26,14 +26,7 @@ from metaserver.domain.ports import (
     MemberChange,
     UnreachableError,
 )
-from metaserver.domain.recovery_plan import (
-    CancelMove,
-    Decision,
-    Limits,
-    Plan,
-    PreferLeader,
-    StartMove,
-)
+from metaserver.domain.recovery_plan import Limits, Plan, command_of
 from metaserver.domain.scheduler import Tables, plan
 from metaserver.domain.state import MetaState
 from metaserver.service.assess import Leftover, assess, find_leftovers
@@ -100,7 +93,7 @@ class Recovery:
             took = time.monotonic() - began
             now_ms = time.time_ns() // 1_000_000
             for decision in made.decisions:
-                await self._replicator.submit(_command(decision, now_ms))
+                await self._replicator.submit(command_of(decision, now_ms))
             self.journal.note(now_ms, made, tables.chunkservers, self._state.moves, view)
             await self._rest(made, took)
 
@@ -372,21 +365,3 @@ class Recovery:
             _log.debug("limits are not set yet", extra={"error": str(error)})
             return False
         return True
-
-
-def _command(decision: Decision, now_ms: int) -> cmd.Command:
-    match decision:
-        case StartMove():
-            return cmd.StartMove(
-                decision.copyset_id,
-                decision.source,
-                decision.target,
-                decision.reason,
-                decision.why,
-                decision.size_bytes,
-                now_ms,
-            )
-        case CancelMove():
-            return cmd.CancelMove(decision.copyset_id, decision.move_id, decision.why)
-        case PreferLeader():
-            return cmd.PreferLeader(decision.copyset_id, decision.store_id)

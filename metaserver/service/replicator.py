@@ -338,14 +338,14 @@ class Replicator:
         if index <= self.snapshot_index:
             return  # the leader's was installed meanwhile
         await asyncio.to_thread(self._node.snapshot_begin, index, self.applied_term)
-        piece: list[bytes] = []
+        piece = bytearray()
         for part in capture.slices():
-            piece.append(part)
+            piece += part
             await asyncio.sleep(0)
-            if sum(map(len, piece)) >= _SNAPSHOT_PIECE_BYTES:
-                await asyncio.to_thread(self._node.snapshot_write, b"".join(piece))
+            if len(piece) >= _SNAPSHOT_PIECE_BYTES:
+                await asyncio.to_thread(self._node.snapshot_write, bytes(piece))
                 piece.clear()
-        await asyncio.to_thread(self._node.snapshot_write, b"".join(piece))
+        await asyncio.to_thread(self._node.snapshot_write, bytes(piece))
         await asyncio.to_thread(self._node.snapshot_commit)
         self.snapshot_index = index
         _log.info("snapshot written", extra={"index": index})

@@ -7,19 +7,15 @@ the next on one cluster, each of them leaves it whole.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from running_cluster import RunningCluster
 
 from curve_py.cli.bench.load import Ledger, Reader, Writer
 from curve_py.client import AttachMode, ChunkserverInfo, Cluster, Volume
@@ -32,35 +28,11 @@ PATTERN_BYTES = 96 * MIB  # the first part of the volume: written once, compared
 PIECE_BYTES = MIB
 
 
-class Four:
+class Four(RunningCluster):
     """A cluster directory of its own."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def curve(self, *arguments: str) -> dict[str, Any]:
-        done = self.run(*arguments)
-        assert done.returncode == 0, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "curve_py.cli.main", *arguments, "--json"],
-            env={**os.environ, "CURVE_DIR": str(self.directory)},
-            cwd="/",
-            capture_output=True,
-            text=True,
-            timeout=BOUND_SECONDS,
-            check=False,
-        )
-
-    def up(self, *arguments: str) -> dict[str, Any]:
-        return self.curve("up", "--store-size", "768MiB", *arguments)
-
-    def kill(self, name: str) -> None:
-        record = json.loads((self.directory / "run" / f"{name}.pid").read_text())
-        os.kill(int(record["pid"]), 9)
+    store_size = "768MiB"
+    command_seconds = BOUND_SECONDS
 
     def chunkserver(self, cluster: Cluster, name: str) -> ChunkserverInfo:
         services = {s["name"]: s["address"] for s in self.curve("status")["services"]}

@@ -129,44 +129,50 @@ def _figures(runs: Sequence[Run]) -> dict[str, Any]:
     }
     found["errors"] = sum(len(r.errors) for r in runs)
     found["wrong"] = sum(len(r.wrong) for r in runs)
-    found["kept"] = (
-        found["rebuild_mib_per_second"] >= _REBUILD_MIB_MIN
-        and found["share"] >= _SHARE_MIN
-        and found["longest_ms"] < _LONGEST_MS_MAX
-    )
+    found["kept"] = all(_kept(found).values())
     return found
 
 
-def _rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
-    def limit(kept: bool, sentence: str) -> str:
-        return f"{sentence}: {'kept' if kept else 'MISSED'}"
+def _kept(figures: dict[str, Any]) -> dict[str, bool]:
+    return {
+        "rebuild_mib_per_second": figures["rebuild_mib_per_second"] >= _REBUILD_MIB_MIN,
+        "share": figures["share"] >= _SHARE_MIN,
+        "longest_ms": figures["longest_ms"] < _LONGEST_MS_MAX,
+    }
 
-    rate, share, longest = (
-        figures[name] for name in ("rebuild_mib_per_second", "share", "longest_ms")
-    )
+
+def _rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
+    kept = _kept(figures)
+
+    def limited(title: str, name: str, figure: str, limit: str) -> tuple[str, str, str]:
+        return title, figure, f"{limit}: {'kept' if kept[name] else 'MISSED'}"
+
     return [
         ("noticed after", f"{figures['noticed_seconds']:.1f} s", ""),
         ("rebuilt", f"{figures['rebuilt_mib']:.0f} MiB", ""),
         ("full replication after", f"{figures['rebuild_seconds']:.1f} s more", ""),
-        (
+        limited(
             "rate of rebuilding",
-            f"{rate:.0f} MiB/s",
-            limit(rate >= _REBUILD_MIB_MIN, f"at least {_REBUILD_MIB_MIN:.0f} MiB/s"),
+            "rebuild_mib_per_second",
+            f"{figures['rebuild_mib_per_second']:.0f} MiB/s",
+            f"at least {_REBUILD_MIB_MIN:.0f} MiB/s",
         ),
         ("client I/Os per second before", f"{figures['before_iops']:.0f}", ""),
         ("with one dead, not yet noticed", f"{figures['degraded_iops']:.0f}", ""),
         ("client I/Os per second meanwhile", f"{figures['rebuild_iops']:.0f}", ""),
-        (
+        limited(
             "share",
-            f"{100 * share:.0f} %",
-            limit(share >= _SHARE_MIN, f"at least {100 * _SHARE_MIN:.0f} %"),
+            "share",
+            f"{100 * figures['share']:.0f} %",
+            f"at least {100 * _SHARE_MIN:.0f} %",
         ),
         ("longest I/O before", f"{figures['longest_before_ms']:.0f} ms", ""),
         ("longest I/O, first second", f"{figures['first_longest_ms']:.0f} ms", ""),
-        (
+        limited(
             "longest I/O afterwards",
-            f"{longest:.0f} ms",
-            limit(longest < _LONGEST_MS_MAX, f"below {_LONGEST_MS_MAX:.0f} ms"),
+            "longest_ms",
+            f"{figures['longest_ms']:.0f} ms",
+            f"below {_LONGEST_MS_MAX:.0f} ms",
         ),
         ("I/O errors", str(figures["errors"]), "none"),
         ("stale or lost", str(figures["wrong"]), "none"),

@@ -31,7 +31,7 @@ from metaserver.domain.ports import (
     SnapshotWanted,
 )
 
-sys.path.insert(0, str(Path(__file__).parent))  # scheduler_model
+sys.path.insert(0, str(Path(__file__).parent))  # scheduler_model, metaserver_cluster
 
 
 class Group:

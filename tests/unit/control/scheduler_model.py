@@ -19,7 +19,7 @@ from metaserver.domain.entities import (
 )
 from metaserver.domain.health_view import CopysetView, HealthView, StoreState, StoreView
 from metaserver.domain.placement import place
-from metaserver.domain.recovery_plan import CancelMove, Limits, Plan, PreferLeader, StartMove
+from metaserver.domain.recovery_plan import Limits, Plan, StartMove, command_of
 from metaserver.domain.scheduler import Tables, plan
 from metaserver.domain.state import MetaState
 
@@ -114,23 +114,7 @@ class Model:
 
     def apply(self, made: Plan) -> None:
         for decision in made.decisions:
-            match decision:
-                case StartMove():
-                    self.run(
-                        cmd.StartMove(
-                            decision.copyset_id,
-                            decision.source,
-                            decision.target,
-                            decision.reason,
-                            decision.why,
-                            decision.size_bytes,
-                            1,
-                        )
-                    )
-                case CancelMove():
-                    self.run(cmd.CancelMove(decision.copyset_id, decision.move_id, decision.why))
-                case PreferLeader():
-                    self.run(cmd.PreferLeader(decision.copyset_id, decision.store_id))
+            self.run(command_of(decision, 1))
 
     def advance(self, move: Move) -> None:
         if (step := NEXT_STEP.get(move.step)) is not None:
