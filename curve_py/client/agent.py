@@ -36,6 +36,7 @@ def _attach_request(
     shared: bool,
     steal: bool,
     volume_uuid: str,
+    published: bool,
 ) -> pb.AttachDeviceRequest:
     return pb.AttachDeviceRequest(
         volume_name=volume_name,
@@ -45,6 +46,7 @@ def _attach_request(
         shared=shared,
         steal=steal,
         volume_uuid=volume_uuid,
+        published=published,
     )
 
 
@@ -72,11 +74,19 @@ class AgentClient:
         shared: bool = False,
         steal: bool = False,
         volume_uuid: str = "",
+        published: bool = False,
         seconds: float = ATTACH_SECONDS,
     ) -> pb.Device:
         """The device, usable. Raises CurveError."""
         request = _attach_request(
-            volume_name, volume_id, device_type, read_only, shared, steal, volume_uuid
+            volume_name,
+            volume_id,
+            device_type,
+            read_only,
+            shared,
+            steal,
+            volume_uuid,
+            published,
         )
         device: pb.Device = self._call("Attach", request, seconds)
         return device
@@ -149,11 +159,19 @@ class AsyncAgentClient:
         shared: bool = False,
         steal: bool = False,
         volume_uuid: str = "",
+        published: bool = False,
         seconds: float = ATTACH_SECONDS,
     ) -> pb.Device:
         """As AgentClient.attach."""
         request = _attach_request(
-            volume_name, volume_id, device_type, read_only, shared, steal, volume_uuid
+            volume_name,
+            volume_id,
+            device_type,
+            read_only,
+            shared,
+            steal,
+            volume_uuid,
+            published,
         )
         device: pb.Device = await self._call("Attach", request, seconds)
         return device

@@ -5,7 +5,8 @@ Owns: the translation from protocol messages. Pure functions, any thread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from curve_py.proto import common_pb2 as common
@@ -27,6 +28,12 @@ MODE_TO_PROTO = {
     AttachMode.READ_ONLY: pb.ATTACH_MODE_READ_ONLY,
 }
 _MODE_FROM_PROTO = {number: mode for mode, number in MODE_TO_PROTO.items()}
+_CONTENTS = {
+    pb.VOLUME_CONTENT_NEW: "new",
+    pb.VOLUME_CONTENT_RAW: "raw",
+    pb.VOLUME_CONTENT_EXT4: "ext4",
+    pb.VOLUME_CONTENT_XFS: "xfs",
+}
 _CHUNKSERVER_STATES = {
     pb.CHUNKSERVER_STATE_UP: "up",
     pb.CHUNKSERVER_STATE_DOWN: "down",
@@ -47,6 +54,17 @@ class AttachmentInfo:
     active: bool  # False while its fence is not applied everywhere
     holder: str
     attached_at_ms: int
+    node_id: str = ""  # of the node whose agent it is
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationInfo:
+    """The permission of a node to attach."""
+
+    node_id: str
+    mode: AttachMode
+    single_node: bool
+    published_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +77,10 @@ class VolumeInfo:
     stripe_count: int
     created_at_ms: int
     attachments: tuple[AttachmentInfo, ...]
+    uuid: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    content: str = "unknown"  # new, raw, ext4, xfs; unknown: somebody may have written to it
+    publications: tuple[PublicationInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +247,21 @@ def volume_info(message: pb.Volume) -> VolumeInfo:
                 attachment.state == pb.ATTACH_STATE_ACTIVE,
                 attachment.holder,
                 attachment.attached_at_ms,
+                attachment.node_id,
             )
             for attachment in message.attachments
+        ),
+        message.uuid,
+        dict(message.labels),
+        _CONTENTS.get(message.content, "unknown"),
+        tuple(
+            PublicationInfo(
+                publication.node_id,
+                _MODE_FROM_PROTO[publication.mode],
+                publication.single_node,
+                publication.published_at_ms,
+            )
+            for publication in message.publications
         ),
     )
 

@@ -24,37 +24,37 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63urve_py/proto/agent.proto\x12\x08\x63urve.v1\"\xdc\x02\n\x06\x44\x65vice\x12\x11\n\tvolume_id\x18\x01 \x01(\x04\x12\x13\n\x0bvolume_name\x18\x02 \x01(\t\x12\x13\n\x0bvolume_uuid\x18\x03 \x01(\t\x12)\n\x0b\x64\x65vice_type\x18\x04 \x01(\x0e\x32\x14.curve.v1.DeviceType\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\r\n\x05major\x18\x06 \x01(\r\x12\r\n\x05minor\x18\x07 \x01(\r\x12\x0c\n\x04link\x18\x08 \x01(\t\x12\x12\n\nsize_bytes\x18\t \x01(\x04\x12\x11\n\tread_only\x18\n \x01(\x08\x12\x0e\n\x06shared\x18\x0b \x01(\x08\x12$\n\x05state\x18\x0c \x01(\x0e\x32\x15.curve.v1.DeviceState\x12\x13\n\x0blost_reason\x18\r \x01(\t\x12\x15\n\rattachment_id\x18\x0e \x01(\x04\x12\r\n\x05\x65poch\x18\x0f \x01(\x04\x12\x16\n\x0e\x61ttached_at_ms\x18\x10 \x01(\x04\"\xaf\x01\n\x13\x41ttachDeviceRequest\x12\x13\n\x0bvolume_name\x18\x01 \x01(\t\x12\x11\n\tvolume_id\x18\x02 \x01(\x04\x12)\n\x0b\x64\x65vice_type\x18\x03 \x01(\x0e\x32\x14.curve.v1.DeviceType\x12\x11\n\tread_only\x18\x04 \x01(\x08\x12\x0e\n\x06shared\x18\x05 \x01(\x08\x12\r\n\x05steal\x18\x06 \x01(\x08\x12\x13\n\x0bvolume_uuid\x18\x07 \x01(\t\"L\n\x13\x44\x65tachDeviceRequest\x12\x13\n\x0bvolume_name\x18\x01 \x01(\t\x12\x11\n\tvolume_id\x18\x02 \x01(\x04\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"%\n\x14\x44\x65tachDeviceResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\"\x14\n\x12ListDevicesRequest\"I\n\x13ListDevicesResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12!\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x10.curve.v1.Device\">\n\x14RefreshDeviceRequest\x12\x13\n\x0bvolume_name\x18\x01 \x01(\t\x12\x11\n\tvolume_id\x18\x02 \x01(\x04\"\x0f\n\rDoctorRequest\"I\n\rDoctorFinding\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02ok\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\"\xc2\x01\n\x0c\x44octorReport\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12$\n\x06\x63hosen\x18\x02 \x01(\x0e\x32\x14.curve.v1.DeviceType\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0breplaceable\x18\x04 \x01(\x08\x12\x1a\n\x12replaceable_detail\x18\x05 \x01(\t\x12)\n\x08\x66indings\x18\x06 \x03(\x0b\x32\x17.curve.v1.DoctorFinding\x12\x0f\n\x07version\x18\x07 \x01(\t*T\n\nDeviceType\x12\x1b\n\x17\x44\x45VICE_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x45VICE_TYPE_FUSE\x10\x01\x12\x13\n\x0f\x44\x45VICE_TYPE_NBD\x10\x02*w\n\x0b\x44\x65viceState\x12\x1c\n\x18\x44\x45VICE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44\x45VICE_STATE_SERVING\x10\x01\x12\x15\n\x11\x44\x45VICE_STATE_LOST\x10\x02\x12\x19\n\x15\x44\x45VICE_STATE_STARTING\x10\x03\x32\xcc\x02\n\tNodeAgent\x12\x39\n\x06\x41ttach\x12\x1d.curve.v1.AttachDeviceRequest\x1a\x10.curve.v1.Device\x12G\n\x06\x44\x65tach\x12\x1d.curve.v1.DetachDeviceRequest\x1a\x1e.curve.v1.DetachDeviceResponse\x12\x43\n\x04List\x12\x1c.curve.v1.ListDevicesRequest\x1a\x1d.curve.v1.ListDevicesResponse\x12;\n\x07Refresh\x12\x1e.curve.v1.RefreshDeviceRequest\x1a\x10.curve.v1.Device\x12\x39\n\x06\x44octor\x12\x17.curve.v1.DoctorRequest\x1a\x16.curve.v1.DoctorReportb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63urve_py/proto/agent.proto\x12\x08\x63urve.v1\"\xdc\x02\n\x06\x44\x65vice\x12\x11\n\tvolume_id\x18\x01 \x01(\x04\x12\x13\n\x0bvolume_name\x18\x02 \x01(\t\x12\x13\n\x0bvolume_uuid\x18\x03 \x01(\t\x12)\n\x0b\x64\x65vice_type\x18\x04 \x01(\x0e\x32\x14.curve.v1.DeviceType\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\r\n\x05major\x18\x06 \x01(\r\x12\r\n\x05minor\x18\x07 \x01(\r\x12\x0c\n\x04link\x18\x08 \x01(\t\x12\x12\n\nsize_bytes\x18\t \x01(\x04\x12\x11\n\tread_only\x18\n \x01(\x08\x12\x0e\n\x06shared\x18\x0b \x01(\x08\x12$\n\x05state\x18\x0c \x01(\x0e\x32\x15.curve.v1.DeviceState\x12\x13\n\x0blost_reason\x18\r \x01(\t\x12\x15\n\rattachment_id\x18\x0e \x01(\x04\x12\r\n\x05\x65poch\x18\x0f \x01(\x04\x12\x16\n\x0e\x61ttached_at_ms\x18\x10 \x01(\x04\"\xc2\x01\n\x13\x41ttachDeviceRequest\x12\x13\n\x0bvolume_name\x18\x01 \x01(\t\x12\x11\n\tvolume_id\x18\x02 \x01(\x04\x12)\n\x0b\x64\x65vice_type\x18\x03 \x01(\x0e\x32\x14.curve.v1.DeviceType\x12\x11\n\tread_only\x18\x04 \x01(\x08\x12\x0e\n\x06shared\x18\x05 \x01(\x08\x12\r\n\x05steal\x18\x06 \x01(\x08\x12\x13\n\x0bvolume_uuid\x18\x07 \x01(\t\x12\x11\n\tpublished\x18\x08 \x01(\x08\"L\n\x13\x44\x65tachDeviceRequest\x12\x13\n\x0bvolume_name\x18\x01 \x01(\t\x12\x11\n\tvolume_id\x18\x02 \x01(\x04\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"%\n\x14\x44\x65tachDeviceResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\"\x14\n\x12ListDevicesRequest\"I\n\x13ListDevicesResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12!\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x10.curve.v1.Device\">\n\x14RefreshDeviceRequest\x12\x13\n\x0bvolume_name\x18\x01 \x01(\t\x12\x11\n\tvolume_id\x18\x02 \x01(\x04\"\x0f\n\rDoctorRequest\"I\n\rDoctorFinding\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02ok\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\"\xc2\x01\n\x0c\x44octorReport\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12$\n\x06\x63hosen\x18\x02 \x01(\x0e\x32\x14.curve.v1.DeviceType\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0breplaceable\x18\x04 \x01(\x08\x12\x1a\n\x12replaceable_detail\x18\x05 \x01(\t\x12)\n\x08\x66indings\x18\x06 \x03(\x0b\x32\x17.curve.v1.DoctorFinding\x12\x0f\n\x07version\x18\x07 \x01(\t*T\n\nDeviceType\x12\x1b\n\x17\x44\x45VICE_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x45VICE_TYPE_FUSE\x10\x01\x12\x13\n\x0f\x44\x45VICE_TYPE_NBD\x10\x02*w\n\x0b\x44\x65viceState\x12\x1c\n\x18\x44\x45VICE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44\x45VICE_STATE_SERVING\x10\x01\x12\x15\n\x11\x44\x45VICE_STATE_LOST\x10\x02\x12\x19\n\x15\x44\x45VICE_STATE_STARTING\x10\x03\x32\xcc\x02\n\tNodeAgent\x12\x39\n\x06\x41ttach\x12\x1d.curve.v1.AttachDeviceRequest\x1a\x10.curve.v1.Device\x12G\n\x06\x44\x65tach\x12\x1d.curve.v1.DetachDeviceRequest\x1a\x1e.curve.v1.DetachDeviceResponse\x12\x43\n\x04List\x12\x1c.curve.v1.ListDevicesRequest\x1a\x1d.curve.v1.ListDevicesResponse\x12;\n\x07Refresh\x12\x1e.curve.v1.RefreshDeviceRequest\x1a\x10.curve.v1.Device\x12\x39\n\x06\x44octor\x12\x17.curve.v1.DoctorRequest\x1a\x16.curve.v1.DoctorReportb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'curve_py.proto.agent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DEVICETYPE']._serialized_start=1136
-  _globals['_DEVICETYPE']._serialized_end=1220
-  _globals['_DEVICESTATE']._serialized_start=1222
-  _globals['_DEVICESTATE']._serialized_end=1341
+  _globals['_DEVICETYPE']._serialized_start=1155
+  _globals['_DEVICETYPE']._serialized_end=1239
+  _globals['_DEVICESTATE']._serialized_start=1241
+  _globals['_DEVICESTATE']._serialized_end=1360
   _globals['_DEVICE']._serialized_start=41
   _globals['_DEVICE']._serialized_end=389
   _globals['_ATTACHDEVICEREQUEST']._serialized_start=392
-  _globals['_ATTACHDEVICEREQUEST']._serialized_end=567
-  _globals['_DETACHDEVICEREQUEST']._serialized_start=569
-  _globals['_DETACHDEVICEREQUEST']._serialized_end=645
-  _globals['_DETACHDEVICERESPONSE']._serialized_start=647
-  _globals['_DETACHDEVICERESPONSE']._serialized_end=684
-  _globals['_LISTDEVICESREQUEST']._serialized_start=686
-  _globals['_LISTDEVICESREQUEST']._serialized_end=706
-  _globals['_LISTDEVICESRESPONSE']._serialized_start=708
-  _globals['_LISTDEVICESRESPONSE']._serialized_end=781
-  _globals['_REFRESHDEVICEREQUEST']._serialized_start=783
-  _globals['_REFRESHDEVICEREQUEST']._serialized_end=845
-  _globals['_DOCTORREQUEST']._serialized_start=847
-  _globals['_DOCTORREQUEST']._serialized_end=862
-  _globals['_DOCTORFINDING']._serialized_start=864
-  _globals['_DOCTORFINDING']._serialized_end=937
-  _globals['_DOCTORREPORT']._serialized_start=940
-  _globals['_DOCTORREPORT']._serialized_end=1134
-  _globals['_NODEAGENT']._serialized_start=1344
-  _globals['_NODEAGENT']._serialized_end=1676
+  _globals['_ATTACHDEVICEREQUEST']._serialized_end=586
+  _globals['_DETACHDEVICEREQUEST']._serialized_start=588
+  _globals['_DETACHDEVICEREQUEST']._serialized_end=664
+  _globals['_DETACHDEVICERESPONSE']._serialized_start=666
+  _globals['_DETACHDEVICERESPONSE']._serialized_end=703
+  _globals['_LISTDEVICESREQUEST']._serialized_start=705
+  _globals['_LISTDEVICESREQUEST']._serialized_end=725
+  _globals['_LISTDEVICESRESPONSE']._serialized_start=727
+  _globals['_LISTDEVICESRESPONSE']._serialized_end=800
+  _globals['_REFRESHDEVICEREQUEST']._serialized_start=802
+  _globals['_REFRESHDEVICEREQUEST']._serialized_end=864
+  _globals['_DOCTORREQUEST']._serialized_start=866
+  _globals['_DOCTORREQUEST']._serialized_end=881
+  _globals['_DOCTORFINDING']._serialized_start=883
+  _globals['_DOCTORFINDING']._serialized_end=956
+  _globals['_DOCTORREPORT']._serialized_start=959
+  _globals['_DOCTORREPORT']._serialized_end=1153
+  _globals['_NODEAGENT']._serialized_start=1363
+  _globals['_NODEAGENT']._serialized_end=1695
 # @@protoc_insertion_point(module_scope)

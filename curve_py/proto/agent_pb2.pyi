@@ -64,7 +64,7 @@ class Device(_message.Message):
     def __init__(self, volume_id: _Optional[int] = ..., volume_name: _Optional[str] = ..., volume_uuid: _Optional[str] = ..., device_type: _Optional[_Union[DeviceType, str]] = ..., device: _Optional[str] = ..., major: _Optional[int] = ..., minor: _Optional[int] = ..., link: _Optional[str] = ..., size_bytes: _Optional[int] = ..., read_only: _Optional[bool] = ..., shared: _Optional[bool] = ..., state: _Optional[_Union[DeviceState, str]] = ..., lost_reason: _Optional[str] = ..., attachment_id: _Optional[int] = ..., epoch: _Optional[int] = ..., attached_at_ms: _Optional[int] = ...) -> None: ...
 
 class AttachDeviceRequest(_message.Message):
-    __slots__ = ("volume_name", "volume_id", "device_type", "read_only", "shared", "steal", "volume_uuid")
+    __slots__ = ("volume_name", "volume_id", "device_type", "read_only", "shared", "steal", "volume_uuid", "published")
     VOLUME_NAME_FIELD_NUMBER: _ClassVar[int]
     VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICE_TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,7 @@ class AttachDeviceRequest(_message.Message):
     SHARED_FIELD_NUMBER: _ClassVar[int]
     STEAL_FIELD_NUMBER: _ClassVar[int]
     VOLUME_UUID_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHED_FIELD_NUMBER: _ClassVar[int]
     volume_name: str
     volume_id: int
     device_type: DeviceType
@@ -79,7 +80,8 @@ class AttachDeviceRequest(_message.Message):
     shared: bool
     steal: bool
     volume_uuid: str
-    def __init__(self, volume_name: _Optional[str] = ..., volume_id: _Optional[int] = ..., device_type: _Optional[_Union[DeviceType, str]] = ..., read_only: _Optional[bool] = ..., shared: _Optional[bool] = ..., steal: _Optional[bool] = ..., volume_uuid: _Optional[str] = ...) -> None: ...
+    published: bool
+    def __init__(self, volume_name: _Optional[str] = ..., volume_id: _Optional[int] = ..., device_type: _Optional[_Union[DeviceType, str]] = ..., read_only: _Optional[bool] = ..., shared: _Optional[bool] = ..., steal: _Optional[bool] = ..., volume_uuid: _Optional[str] = ..., published: _Optional[bool] = ...) -> None: ...
 
 class DetachDeviceRequest(_message.Message):
     __slots__ = ("volume_name", "volume_id", "force")

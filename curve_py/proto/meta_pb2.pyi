@@ -66,6 +66,14 @@ class AttachState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ATTACH_STATE_UNSPECIFIED: _ClassVar[AttachState]
     ATTACH_STATE_PENDING: _ClassVar[AttachState]
     ATTACH_STATE_ACTIVE: _ClassVar[AttachState]
+
+class VolumeContent(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VOLUME_CONTENT_UNSPECIFIED: _ClassVar[VolumeContent]
+    VOLUME_CONTENT_NEW: _ClassVar[VolumeContent]
+    VOLUME_CONTENT_RAW: _ClassVar[VolumeContent]
+    VOLUME_CONTENT_EXT4: _ClassVar[VolumeContent]
+    VOLUME_CONTENT_XFS: _ClassVar[VolumeContent]
 NODE_ROLE_UNSPECIFIED: NodeRole
 NODE_ROLE_FOLLOWER: NodeRole
 NODE_ROLE_CANDIDATE: NodeRole
@@ -101,6 +109,11 @@ ATTACH_MODE_READ_ONLY: AttachMode
 ATTACH_STATE_UNSPECIFIED: AttachState
 ATTACH_STATE_PENDING: AttachState
 ATTACH_STATE_ACTIVE: AttachState
+VOLUME_CONTENT_UNSPECIFIED: VolumeContent
+VOLUME_CONTENT_NEW: VolumeContent
+VOLUME_CONTENT_RAW: VolumeContent
+VOLUME_CONTENT_EXT4: VolumeContent
+VOLUME_CONTENT_XFS: VolumeContent
 
 class GetNodeStatusRequest(_message.Message):
     __slots__ = ("header",)
@@ -521,7 +534,7 @@ class ListTasksResponse(_message.Message):
     def __init__(self, running: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., passes: _Optional[_Iterable[_Union[SchedulerPass, _Mapping]]] = ..., progress: _Optional[_Union[RecoveryProgress, _Mapping]] = ...) -> None: ...
 
 class Attachment(_message.Message):
-    __slots__ = ("id", "volume_id", "epoch", "mode", "state", "holder", "attached_at_ms")
+    __slots__ = ("id", "volume_id", "epoch", "mode", "state", "holder", "attached_at_ms", "node_id")
     ID_FIELD_NUMBER: _ClassVar[int]
     VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -529,6 +542,7 @@ class Attachment(_message.Message):
     STATE_FIELD_NUMBER: _ClassVar[int]
     HOLDER_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
     id: int
     volume_id: int
     epoch: int
@@ -536,10 +550,30 @@ class Attachment(_message.Message):
     state: AttachState
     holder: str
     attached_at_ms: int
-    def __init__(self, id: _Optional[int] = ..., volume_id: _Optional[int] = ..., epoch: _Optional[int] = ..., mode: _Optional[_Union[AttachMode, str]] = ..., state: _Optional[_Union[AttachState, str]] = ..., holder: _Optional[str] = ..., attached_at_ms: _Optional[int] = ...) -> None: ...
+    node_id: str
+    def __init__(self, id: _Optional[int] = ..., volume_id: _Optional[int] = ..., epoch: _Optional[int] = ..., mode: _Optional[_Union[AttachMode, str]] = ..., state: _Optional[_Union[AttachState, str]] = ..., holder: _Optional[str] = ..., attached_at_ms: _Optional[int] = ..., node_id: _Optional[str] = ...) -> None: ...
+
+class Publication(_message.Message):
+    __slots__ = ("node_id", "mode", "single_node", "published_at_ms")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    SINGLE_NODE_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    mode: AttachMode
+    single_node: bool
+    published_at_ms: int
+    def __init__(self, node_id: _Optional[str] = ..., mode: _Optional[_Union[AttachMode, str]] = ..., single_node: _Optional[bool] = ..., published_at_ms: _Optional[int] = ...) -> None: ...
 
 class Volume(_message.Message):
-    __slots__ = ("id", "name", "pool_id", "pool_name", "size_bytes", "stripe_unit_bytes", "stripe_count", "placement_id", "created_at_ms", "version", "attachments")
+    __slots__ = ("id", "name", "pool_id", "pool_name", "size_bytes", "stripe_unit_bytes", "stripe_count", "placement_id", "created_at_ms", "version", "attachments", "uuid", "labels", "content", "publications")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     POOL_ID_FIELD_NUMBER: _ClassVar[int]
@@ -551,6 +585,10 @@ class Volume(_message.Message):
     CREATED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ATTACHMENTS_FIELD_NUMBER: _ClassVar[int]
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    PUBLICATIONS_FIELD_NUMBER: _ClassVar[int]
     id: int
     name: str
     pool_id: int
@@ -562,23 +600,36 @@ class Volume(_message.Message):
     created_at_ms: int
     version: int
     attachments: _containers.RepeatedCompositeFieldContainer[Attachment]
-    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., pool_id: _Optional[int] = ..., pool_name: _Optional[str] = ..., size_bytes: _Optional[int] = ..., stripe_unit_bytes: _Optional[int] = ..., stripe_count: _Optional[int] = ..., placement_id: _Optional[int] = ..., created_at_ms: _Optional[int] = ..., version: _Optional[int] = ..., attachments: _Optional[_Iterable[_Union[Attachment, _Mapping]]] = ...) -> None: ...
+    uuid: str
+    labels: _containers.ScalarMap[str, str]
+    content: VolumeContent
+    publications: _containers.RepeatedCompositeFieldContainer[Publication]
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., pool_id: _Optional[int] = ..., pool_name: _Optional[str] = ..., size_bytes: _Optional[int] = ..., stripe_unit_bytes: _Optional[int] = ..., stripe_count: _Optional[int] = ..., placement_id: _Optional[int] = ..., created_at_ms: _Optional[int] = ..., version: _Optional[int] = ..., attachments: _Optional[_Iterable[_Union[Attachment, _Mapping]]] = ..., uuid: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., content: _Optional[_Union[VolumeContent, str]] = ..., publications: _Optional[_Iterable[_Union[Publication, _Mapping]]] = ...) -> None: ...
 
 class CreateVolumeRequest(_message.Message):
-    __slots__ = ("header", "name", "size_bytes", "pool_name", "stripe_unit_bytes", "stripe_count")
+    __slots__ = ("header", "name", "size_bytes", "pool_name", "stripe_unit_bytes", "stripe_count", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     HEADER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     POOL_NAME_FIELD_NUMBER: _ClassVar[int]
     STRIPE_UNIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     STRIPE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     header: _common_pb2.RequestHeader
     name: str
     size_bytes: int
     pool_name: str
     stripe_unit_bytes: int
     stripe_count: int
-    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., name: _Optional[str] = ..., size_bytes: _Optional[int] = ..., pool_name: _Optional[str] = ..., stripe_unit_bytes: _Optional[int] = ..., stripe_count: _Optional[int] = ...) -> None: ...
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., name: _Optional[str] = ..., size_bytes: _Optional[int] = ..., pool_name: _Optional[str] = ..., stripe_unit_bytes: _Optional[int] = ..., stripe_count: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class GetVolumeRequest(_message.Message):
     __slots__ = ("header", "name", "volume_id")
@@ -671,20 +722,24 @@ class VolumeUsage(_message.Message):
     def __init__(self, volume_id: _Optional[int] = ..., size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., stores: _Optional[_Iterable[_Union[StoreSpace, _Mapping]]] = ...) -> None: ...
 
 class AttachVolumeRequest(_message.Message):
-    __slots__ = ("header", "name", "volume_id", "mode", "holder", "refuse_when_attached")
+    __slots__ = ("header", "name", "volume_id", "mode", "holder", "refuse_when_attached", "node_id", "published")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     HOLDER_FIELD_NUMBER: _ClassVar[int]
     REFUSE_WHEN_ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHED_FIELD_NUMBER: _ClassVar[int]
     header: _common_pb2.RequestHeader
     name: str
     volume_id: int
     mode: AttachMode
     holder: str
     refuse_when_attached: bool
-    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., name: _Optional[str] = ..., volume_id: _Optional[int] = ..., mode: _Optional[_Union[AttachMode, str]] = ..., holder: _Optional[str] = ..., refuse_when_attached: _Optional[bool] = ...) -> None: ...
+    node_id: str
+    published: bool
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., name: _Optional[str] = ..., volume_id: _Optional[int] = ..., mode: _Optional[_Union[AttachMode, str]] = ..., holder: _Optional[str] = ..., refuse_when_attached: _Optional[bool] = ..., node_id: _Optional[str] = ..., published: _Optional[bool] = ...) -> None: ...
 
 class AttachVolumeResponse(_message.Message):
     __slots__ = ("attachment", "map", "fenced")
@@ -711,6 +766,46 @@ class DetachVolumeResponse(_message.Message):
     WAS_ATTACHED_FIELD_NUMBER: _ClassVar[int]
     was_attached: bool
     def __init__(self, was_attached: _Optional[bool] = ...) -> None: ...
+
+class PublishVolumeRequest(_message.Message):
+    __slots__ = ("header", "volume_id", "node_id", "mode", "single_node")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    SINGLE_NODE_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    volume_id: int
+    node_id: str
+    mode: AttachMode
+    single_node: bool
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., volume_id: _Optional[int] = ..., node_id: _Optional[str] = ..., mode: _Optional[_Union[AttachMode, str]] = ..., single_node: _Optional[bool] = ...) -> None: ...
+
+class UnpublishVolumeRequest(_message.Message):
+    __slots__ = ("header", "volume_id", "node_id")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    volume_id: int
+    node_id: str
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., volume_id: _Optional[int] = ..., node_id: _Optional[str] = ...) -> None: ...
+
+class UnpublishVolumeResponse(_message.Message):
+    __slots__ = ("was_published",)
+    WAS_PUBLISHED_FIELD_NUMBER: _ClassVar[int]
+    was_published: bool
+    def __init__(self, was_published: _Optional[bool] = ...) -> None: ...
+
+class SetVolumeContentRequest(_message.Message):
+    __slots__ = ("header", "volume_id", "content")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    volume_id: int
+    content: VolumeContent
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., volume_id: _Optional[int] = ..., content: _Optional[_Union[VolumeContent, str]] = ...) -> None: ...
 
 class VolumeMap(_message.Message):
     __slots__ = ("volume_id", "map_version", "encoded")

@@ -134,6 +134,21 @@ class MetaServiceStub:
                 request_serializer=curve__py_dot_proto_dot_meta__pb2.DetachVolumeRequest.SerializeToString,
                 response_deserializer=curve__py_dot_proto_dot_meta__pb2.DetachVolumeResponse.FromString,
                 _registered_method=True)
+        self.PublishVolume = channel.unary_unary(
+                '/curve.v1.MetaService/PublishVolume',
+                request_serializer=curve__py_dot_proto_dot_meta__pb2.PublishVolumeRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_meta__pb2.Volume.FromString,
+                _registered_method=True)
+        self.UnpublishVolume = channel.unary_unary(
+                '/curve.v1.MetaService/UnpublishVolume',
+                request_serializer=curve__py_dot_proto_dot_meta__pb2.UnpublishVolumeRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_meta__pb2.UnpublishVolumeResponse.FromString,
+                _registered_method=True)
+        self.SetVolumeContent = channel.unary_unary(
+                '/curve.v1.MetaService/SetVolumeContent',
+                request_serializer=curve__py_dot_proto_dot_meta__pb2.SetVolumeContentRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_meta__pb2.Volume.FromString,
+                _registered_method=True)
         self.GetVolumeMap = channel.unary_unary(
                 '/curve.v1.MetaService/GetVolumeMap',
                 request_serializer=curve__py_dot_proto_dot_meta__pb2.GetVolumeMapRequest.SerializeToString,
@@ -275,6 +290,27 @@ class MetaServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PublishVolume(self, request, context):
+        """Permits a node to attach the volume. The same asked again is answered alike; EXISTS: it has another permission.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpublishVolume(self, request, context):
+        """R12: answered only after every copyset of the pool has fenced the node's attachments.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetVolumeContent(self, request, context):
+        """Before the volume is used that way. CONFLICT: it holds something else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetVolumeMap(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -390,6 +426,21 @@ def add_MetaServiceServicer_to_server(servicer, server):
                     servicer.DetachVolume,
                     request_deserializer=curve__py_dot_proto_dot_meta__pb2.DetachVolumeRequest.FromString,
                     response_serializer=curve__py_dot_proto_dot_meta__pb2.DetachVolumeResponse.SerializeToString,
+            ),
+            'PublishVolume': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishVolume,
+                    request_deserializer=curve__py_dot_proto_dot_meta__pb2.PublishVolumeRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_meta__pb2.Volume.SerializeToString,
+            ),
+            'UnpublishVolume': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpublishVolume,
+                    request_deserializer=curve__py_dot_proto_dot_meta__pb2.UnpublishVolumeRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_meta__pb2.UnpublishVolumeResponse.SerializeToString,
+            ),
+            'SetVolumeContent': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetVolumeContent,
+                    request_deserializer=curve__py_dot_proto_dot_meta__pb2.SetVolumeContentRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_meta__pb2.Volume.SerializeToString,
             ),
             'GetVolumeMap': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVolumeMap,
@@ -942,6 +993,87 @@ class MetaService:
             '/curve.v1.MetaService/DetachVolume',
             curve__py_dot_proto_dot_meta__pb2.DetachVolumeRequest.SerializeToString,
             curve__py_dot_proto_dot_meta__pb2.DetachVolumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishVolume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.MetaService/PublishVolume',
+            curve__py_dot_proto_dot_meta__pb2.PublishVolumeRequest.SerializeToString,
+            curve__py_dot_proto_dot_meta__pb2.Volume.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpublishVolume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.MetaService/UnpublishVolume',
+            curve__py_dot_proto_dot_meta__pb2.UnpublishVolumeRequest.SerializeToString,
+            curve__py_dot_proto_dot_meta__pb2.UnpublishVolumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetVolumeContent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.MetaService/SetVolumeContent',
+            curve__py_dot_proto_dot_meta__pb2.SetVolumeContentRequest.SerializeToString,
+            curve__py_dot_proto_dot_meta__pb2.Volume.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,7 +33,7 @@ _TRY_SECONDS = 2.0
 _SLOW_TRY_SECONDS = 5.0
 _PAUSE_SECONDS = 0.05
 _PAUSE_SECONDS_MAX = 0.5
-_SLOW_METHODS = frozenset({"AttachVolume", "CreatePool"})
+_SLOW_METHODS = frozenset({"AttachVolume", "CreatePool", "UnpublishVolume"})
 
 
 class _Route:

@@ -10,7 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metaserver.domain.entities import AttachMode, FailureDomain, MoveReason, MoveStep
+from metaserver.domain.entities import (
+    AttachMode,
+    FailureDomain,
+    MoveReason,
+    MoveStep,
+    VolumeContent,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,8 @@ class CreateVolume:
     size_bytes: int
     stripe_unit_bytes: int
     stripe_count: int
+    labels: tuple[tuple[str, str], ...] = ()  # sorted
+    content: VolumeContent = VolumeContent.UNKNOWN  # of a log from before it was kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,36 @@ class AttachVolume:
     mode: AttachMode
     holder: str
     refuse_when_attached: bool
+    node_id: str = ""
+    published: bool = False  # only by virtue of the node's publication
+
+
+@dataclass(frozen=True, slots=True)
+class PublishVolume:
+    """Permits a node to attach it."""
+
+    request_id: bytes
+    at_ms: int
+    volume_id: int
+    node_id: str
+    mode: AttachMode
+    single_node: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnpublishVolume:
+    """Takes the permission back and puts the node's attachments out (R12)."""
+
+    request_id: bytes
+    volume_id: int
+    node_id: str  # empty: all nodes that have one
+
+
+@dataclass(frozen=True, slots=True)
+class SetVolumeContent:
+    request_id: bytes
+    volume_id: int
+    content: VolumeContent
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +252,9 @@ Command = (
     | AttachVolume
     | ConfirmFenced
     | DetachVolume
+    | PublishVolume
+    | UnpublishVolume
+    | SetVolumeContent
     | DrainChunkserver
     | RemoveChunkserver
     | StartMove

@@ -157,6 +157,27 @@ class Attachment:
     holder: str
     attached_at_ms: int
     fence_seq: int  # active once the volume's fenced_seq has reached it
+    node_id: str = ""  # whose agent it is; a node has one attachment of a volume at most
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """The permission of a node to attach the volume."""
+
+    node_id: str
+    mode: AttachMode  # the most that it may attach
+    single_node: bool  # no other node may have one beside it
+    published_at_ms: int
+
+
+class VolumeContent(StrEnum):
+    """What is known of what was written: decides whether a file system may be made on it."""
+
+    UNKNOWN = "unknown"  # somebody may have written to it
+    NEW = "new"  # nobody has, but perhaps a mkfs that was cut off
+    RAW = "raw"  # used as a raw block device
+    EXT4 = "ext4"
+    XFS = "xfs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +196,12 @@ class Volume:
     fence_seq: int  # of `fence`: raised with each change of it
     fenced_seq: int  # every copyset of the pool has applied the fence of this number
     attachments: tuple[Attachment, ...]  # by epoch
+    labels: tuple[tuple[str, str], ...] = ()  # sorted; what its maker wants remembered with it
+    content: VolumeContent = VolumeContent.UNKNOWN
+    publications: tuple[Publication, ...] = ()  # sorted by node
+
+    def publication(self, node_id: str) -> Publication | None:
+        return next((p for p in self.publications if p.node_id == node_id), None)
 
     def attachment(self, attachment_id: int) -> Attachment | None:
         return next((a for a in self.attachments if a.attachment_id == attachment_id), None)
@@ -233,6 +260,19 @@ class Detached:
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    volume_id: int
+    publication: Publication
+
+
+@dataclass(frozen=True, slots=True)
+class Unpublished:
+    volume_id: int
+    was_published: bool
+    fence_seq: int  # once this one is everywhere the node can do nothing more
+
+
+@dataclass(frozen=True, slots=True)
 class Deleted:
     volume_id: int
 
@@ -245,5 +285,16 @@ class Done:
 
 
 Result = (
-    Refusal | Volume | Pool | Chunkserver | Cluster | Attached | Detached | Deleted | Done | Move
+    Refusal
+    | Volume
+    | Pool
+    | Chunkserver
+    | Cluster
+    | Attached
+    | Detached
+    | Published
+    | Unpublished
+    | Deleted
+    | Done
+    | Move
 )

@@ -16,6 +16,9 @@ from curve_py.types import (
     VOLUME_BYTES_MAX,
 )
 
+LABELS_MAX = 64
+LABELS_CHARACTERS_MAX = 16 * 1024
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -27,6 +30,15 @@ def check_name(name: str, what: str) -> str | None:
             f"'{name}' is no {what} name: letters, digits, '.', '_' and '-' are allowed, "
             "a letter or digit first."
         )
+    return None
+
+
+def check_labels(labels: tuple[tuple[str, str], ...]) -> str | None:
+    keys = [label[0] for label in labels if len(label) == 2]
+    if len(keys) != len(labels) or keys != sorted(set(keys)):
+        return "Labels are pairs of different keys and values, sorted by key."
+    if len(labels) > LABELS_MAX or sum(len(k) + len(v) for k, v in labels) > LABELS_CHARACTERS_MAX:
+        return f"A volume has at most {LABELS_MAX} labels of {LABELS_CHARACTERS_MAX} characters."
     return None
 
 

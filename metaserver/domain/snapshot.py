@@ -27,8 +27,8 @@ from metaserver.domain.entities import (
 from metaserver.domain.state import Counters, MetaState, Remembered
 
 FORMAT = "curve-metaserver-snapshot"
-VERSION = 2
-VERSIONS_READ = (1, 2)  # 1: without moves
+VERSION = 3
+VERSIONS_READ = (1, 2, 3)  # 1: without moves; 2: without labels, content, publications
 SLICE_RECORDS = 32
 
 

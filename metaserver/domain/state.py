@@ -18,7 +18,7 @@ from typing import Any
 
 from curve_py.types import uuid_text
 from metaserver.domain import commands as cmd
-from metaserver.domain import moves
+from metaserver.domain import moves, publications
 from metaserver.domain.codec import decode_command
 from metaserver.domain.entities import (
     NO_EPOCHS,
@@ -42,7 +42,7 @@ from metaserver.domain.entities import (
     Volume,
 )
 from metaserver.domain.fencing import REVOKED_MAX, conflicting, oldest, raised
-from metaserver.domain.limits import check_layout, check_name, check_size
+from metaserver.domain.limits import check_labels, check_layout, check_name, check_size
 
 # How many answered requests are remembered (R16): a retry later than this many other requests is a
 # new request.
@@ -274,6 +274,7 @@ class MetaState:
         _check(check_name(command.name, "volume"))
         _check(check_size(command.size_bytes))
         _check(check_layout(command.stripe_unit_bytes, command.stripe_count))
+        _check(check_labels(command.labels))
         if command.name in self._volume_id_of_name:
             raise RefusedError(Reason.EXISTS, f"There is a volume '{command.name}' already.")
         pool = self.pool_of_name(command.pool_name)
@@ -296,6 +297,8 @@ class MetaState:
             fence_seq=0,
             fenced_seq=0,
             attachments=(),
+            labels=command.labels,
+            content=command.content,
         )
         self.put_volume(volume)
         return volume
@@ -333,7 +336,7 @@ class MetaState:
         self._unfenced.pop(volume.volume_id, None)
 
     def _resize_volume(self, command: cmd.ResizeVolume) -> Result:
-        volume = self._need_volume(command.name, command.volume_id)
+        volume = self.need_volume(command.name, command.volume_id)
         _check(check_size(command.size_bytes))
         if command.size_bytes < volume.size_bytes:
             raise RefusedError(
@@ -348,9 +351,11 @@ class MetaState:
         return volume
 
     def _delete_volume(self, command: cmd.DeleteVolume) -> Result:
-        volume = self._need_volume(command.name, command.volume_id)
-        if volume.attachments and not command.force:
-            holders = ", ".join(sorted({a.holder for a in volume.attachments}))
+        volume = self.need_volume(command.name, command.volume_id)
+        if (volume.attachments or volume.publications) and not command.force:
+            users = {a.holder for a in volume.attachments}
+            users |= {f"published to node {p.node_id}" for p in volume.publications}
+            holders = ", ".join(sorted(users))
             raise RefusedError(
                 Reason.CONFLICT,
                 f"Volume '{volume.name}' is attached ({holders}).",
@@ -373,14 +378,27 @@ class MetaState:
     # --- Attachments (R12) --------------------------------------------------------------------
 
     def _attach_volume(self, command: cmd.AttachVolume) -> Result:
-        volume = self._need_volume(command.name, command.volume_id)
-        fenced = conflicting(volume.attachments, command.mode)
-        if fenced and command.refuse_when_attached:
+        volume = self.need_volume(command.name, command.volume_id)
+        publications.check_published(volume, command)
+        own = tuple(a for a in volume.attachments if a.node_id == command.node_id != "")
+        displaced = publications.displaced(volume, command.node_id, command.mode)
+        put_out = {publication.node_id for publication in displaced}
+        others = [a for a in volume.attachments if a not in own]
+        conflicts = conflicting(others, command.mode)
+        fenced = tuple(a for a in others if a in conflicts or a.node_id in put_out)
+        if (fenced or displaced) and command.refuse_when_attached:
+            user = (
+                f"attached {fenced[0].mode} by {fenced[0].holder}"
+                if fenced
+                else f"published to node {displaced[0].node_id}"
+            )
             raise RefusedError(
                 Reason.CONFLICT,
-                f"Volume '{volume.name}' is attached {fenced[0].mode} by {fenced[0].holder}.",
+                f"Volume '{volume.name}' is {user}.",
                 "Detach it there first, or attach without the wish to be refused.",
             )
+        # A node has one attachment: a new one, of an agent that was started again, replaces it.
+        fenced = (*own, *fenced)
         remaining = tuple(a for a in volume.attachments if a not in fenced)
         epoch = volume.next_epoch
         fence = raised(volume.fence, [*(a.epoch for a in remaining), epoch], epoch)
@@ -399,6 +417,7 @@ class MetaState:
             holder=command.holder,
             attached_at_ms=command.at_ms,
             fence_seq=volume.fence_seq + 1,
+            node_id=command.node_id,
         )
         self.counters.next_attachment_id += 1
         self.put_volume(
@@ -409,6 +428,8 @@ class MetaState:
                 fence=fence,
                 fence_seq=volume.fence_seq + 1,
                 attachments=(*remaining, attachment),
+                content=publications.content_after_attach(volume, command),
+                publications=tuple(p for p in volume.publications if p not in displaced),
             )
         )
         return Attached(attachment, fenced)
@@ -429,18 +450,11 @@ class MetaState:
         if volume is None or attachment is None:
             return Detached(command.volume_id, was_attached=False)
         remaining = tuple(a for a in volume.attachments if a is not attachment)
-        self.put_volume(
-            replace(
-                volume,
-                version=self.next_version(),
-                fence=raised(volume.fence, (a.epoch for a in remaining), volume.fence.ceiling),
-                fence_seq=volume.fence_seq + 1,
-                attachments=remaining,
-            )
-        )
+        volume = replace(volume, version=self.next_version())
+        self.put_volume(publications.without_attachments(volume, remaining))
         return Detached(volume.volume_id, was_attached=True)
 
-    def _need_volume(self, name: str, volume_id: int) -> Volume:
+    def need_volume(self, name: str, volume_id: int) -> Volume:
         volume = self.find_volume(name, volume_id)
         if volume is None:
             called = f"volume '{name}'" if name else f"volume with the id {volume_id}"
@@ -465,6 +479,9 @@ _HANDLERS: dict[type[Any], Callable[[MetaState, Any], Result]] = {
     cmd.AttachVolume: MetaState._attach_volume,
     cmd.ConfirmFenced: MetaState._confirm_fenced,
     cmd.DetachVolume: MetaState._detach_volume,
+    cmd.PublishVolume: publications.publish_volume,
+    cmd.UnpublishVolume: publications.unpublish_volume,
+    cmd.SetVolumeContent: publications.set_content,
     cmd.DrainChunkserver: moves.drain_chunkserver,
     cmd.RemoveChunkserver: moves.remove_chunkserver,
     cmd.StartMove: moves.start_move,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from curve_py.errors import InvalidError, UnsupportedError
 from curve_py.proto import common_pb2, meta_pb2
-from curve_py.types import PROTOCOL_VERSION
+from curve_py.types import PROTOCOL_VERSION, volume_uuid
 from metaserver.domain.entities import (
     Attachment,
     AttachMode,
@@ -17,6 +17,7 @@ from metaserver.domain.entities import (
     FailureDomain,
     Pool,
     Volume,
+    VolumeContent,
 )
 from metaserver.domain.health_view import StoreState
 from metaserver.domain.scheduler import Tables
@@ -31,6 +32,14 @@ _MODES = {
     AttachMode.READ_ONLY: meta_pb2.ATTACH_MODE_READ_ONLY,
 }
 _MODE_OF = {value: mode for mode, value in _MODES.items()}
+_CONTENTS = {
+    VolumeContent.UNKNOWN: meta_pb2.VOLUME_CONTENT_UNSPECIFIED,
+    VolumeContent.NEW: meta_pb2.VOLUME_CONTENT_NEW,
+    VolumeContent.RAW: meta_pb2.VOLUME_CONTENT_RAW,
+    VolumeContent.EXT4: meta_pb2.VOLUME_CONTENT_EXT4,
+    VolumeContent.XFS: meta_pb2.VOLUME_CONTENT_XFS,
+}
+_CONTENT_OF = {value: content for content, value in _CONTENTS.items()}
 _STATES = {
     StoreState.UNKNOWN: meta_pb2.CHUNKSERVER_STATE_UNSPECIFIED,
     StoreState.UP: meta_pb2.CHUNKSERVER_STATE_UP,
@@ -70,6 +79,13 @@ def mode_of(value: meta_pb2.AttachMode) -> AttachMode:
     return mode
 
 
+def content_of(value: meta_pb2.VolumeContent) -> VolumeContent:
+    content = _CONTENT_OF.get(value, VolumeContent.UNKNOWN)
+    if content in (VolumeContent.UNKNOWN, VolumeContent.NEW):
+        raise InvalidError("A volume is marked as raw, ext4 or xfs.")
+    return content
+
+
 def failure_domain_of(text: str) -> FailureDomain | None:
     if not text:
         return None
@@ -89,6 +105,7 @@ def attachment_message(volume: Volume, attachment: Attachment) -> meta_pb2.Attac
         state=meta_pb2.ATTACH_STATE_ACTIVE if active else meta_pb2.ATTACH_STATE_PENDING,
         holder=attachment.holder,
         attached_at_ms=attachment.attached_at_ms,
+        node_id=attachment.node_id,
     )
 
 
@@ -105,6 +122,18 @@ def volume_message(state: MetaState, volume: Volume) -> meta_pb2.Volume:
         created_at_ms=volume.created_at_ms,
         version=volume.version,
         attachments=[attachment_message(volume, a) for a in volume.attachments],
+        uuid=volume_uuid(state.cluster.cluster_id, volume.volume_id) if state.cluster else "",
+        labels=dict(volume.labels),
+        content=_CONTENTS[volume.content],
+        publications=[
+            meta_pb2.Publication(
+                node_id=publication.node_id,
+                mode=_MODES[publication.mode],
+                single_node=publication.single_node,
+                published_at_ms=publication.published_at_ms,
+            )
+            for publication in volume.publications
+        ],
     )
 
 

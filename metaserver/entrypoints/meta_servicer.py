@@ -16,7 +16,14 @@ from curve_py.proto import meta_pb2 as pb
 from curve_py.proto.meta_pb2_grpc import MetaServiceServicer
 from metaserver.bootstrap import Member
 from metaserver.domain import commands as cmd
-from metaserver.domain.entities import Chunkserver, ChunkserverLife, Deleted, Detached, Volume
+from metaserver.domain.entities import (
+    Chunkserver,
+    ChunkserverLife,
+    Deleted,
+    Detached,
+    Volume,
+    VolumeContent,
+)
 from metaserver.domain.ports import RaftNode
 from metaserver.domain.scheduler import Tables
 from metaserver.domain.state import MetaState
@@ -281,6 +288,8 @@ class MetaServicer(MetaServiceServicer):
                 size_bytes=request.size_bytes,
                 stripe_unit_bytes=request.stripe_unit_bytes or _CHUNK_BYTES,
                 stripe_count=request.stripe_count or 1,
+                labels=tuple(sorted(request.labels.items())),
+                content=VolumeContent.NEW,
             )
         )
         assert isinstance(result, Volume)
@@ -367,6 +376,8 @@ class MetaServicer(MetaServiceServicer):
             mode=convert.mode_of(request.mode),
             holder=request.holder,
             refuse_when_attached=request.refuse_when_attached,
+            node_id=request.node_id,
+            published=request.published,
         )
         answer = await self._meta.attach(command, _seconds_left(context))
         return pb.AttachVolumeResponse(
@@ -387,6 +398,45 @@ class MetaServicer(MetaServiceServicer):
         )
         assert isinstance(result, Detached)
         return pb.DetachVolumeResponse(was_attached=result.was_attached)
+
+    async def PublishVolume(self, request: pb.PublishVolumeRequest, _: Any) -> pb.Volume:
+        _check_reference("", request.volume_id)
+        await self._meta.change(
+            cmd.PublishVolume(
+                request_id=convert.request_id_of(request.header),
+                at_ms=now_ms(),
+                volume_id=request.volume_id,
+                node_id=request.node_id,
+                mode=convert.mode_of(request.mode),
+                single_node=request.single_node,
+            )
+        )
+        volume = await self._meta.get_volume("", request.volume_id)
+        return convert.volume_message(self._replicator.state, volume)
+
+    async def UnpublishVolume(
+        self, request: pb.UnpublishVolumeRequest, context: Any
+    ) -> pb.UnpublishVolumeResponse:
+        _check_reference("", request.volume_id)
+        command = cmd.UnpublishVolume(
+            request_id=convert.request_id_of(request.header),
+            volume_id=request.volume_id,
+            node_id=request.node_id,
+        )
+        result = await self._meta.unpublish(command, _seconds_left(context))
+        return pb.UnpublishVolumeResponse(was_published=result.was_published)
+
+    async def SetVolumeContent(self, request: pb.SetVolumeContentRequest, _: Any) -> pb.Volume:
+        _check_reference("", request.volume_id)
+        result = await self._meta.change(
+            cmd.SetVolumeContent(
+                request_id=convert.request_id_of(request.header),
+                volume_id=request.volume_id,
+                content=convert.content_of(request.content),
+            )
+        )
+        assert isinstance(result, Volume)
+        return convert.volume_message(self._replicator.state, result)
 
     async def GetVolumeMap(self, request: pb.GetVolumeMapRequest, _: Any) -> pb.VolumeMap:
         convert.check_header(request.header)

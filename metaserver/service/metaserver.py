@@ -33,6 +33,7 @@ from metaserver.domain.commands import (
     DetachVolume,
     InitCluster,
     RegisterChunkserver,
+    UnpublishVolume,
 )
 from metaserver.domain.entities import (
     Attached,
@@ -45,6 +46,7 @@ from metaserver.domain.entities import (
     Reason,
     Refusal,
     Result,
+    Unpublished,
     Volume,
 )
 from metaserver.domain.health_view import StoreState
@@ -265,6 +267,37 @@ class Metaserver:
     async def detach(self, command: DetachVolume) -> Result:
         """Committed; the fence that shuts the attachment out is raised in the background."""
         return await self.change(command)
+
+    async def unpublish(self, command: UnpublishVolume, seconds: float) -> Unpublished:
+        """R12: answered only once the node's fence is everywhere."""
+        result = await self.change(command)
+        assert isinstance(result, Unpublished)
+        try:
+            async with asyncio.timeout(min(seconds, ATTACH_SECONDS)):
+                await self._fence_reached(result.volume_id, result.fence_seq)
+        except TimeoutError:
+            raise CurveTimeoutError(
+                "Not every copyset has confirmed yet that the node is fenced.",
+                "Check that a majority of each copyset's chunkservers runs, and ask again.",
+            ) from None
+        return result
+
+    async def _fence_reached(self, volume_id: int, fence_seq: int) -> None:
+        with self.replicator.watches.volume(volume_id) as changed:
+            while True:
+                changed.clear()
+                self.replicator.require_leader()
+                state = self.replicator.state
+                volume = state.volumes.get(volume_id)
+                if volume is None:
+                    if volume_id not in state.deletions:
+                        return
+                elif volume.fenced_seq >= fence_seq:
+                    return
+                if refused := self.health.fence_refused.get(volume_id):
+                    raise refused
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), _LOOK_AGAIN_SECONDS)
 
     # --- Volume maps ----------------------------------------------------------------------------
 

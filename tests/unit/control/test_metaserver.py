@@ -28,6 +28,7 @@ from curve_py.errors import (
     UnavailableError,
 )
 from curve_py.proto import meta_pb2 as pb
+from curve_py.types import volume_uuid
 from metaserver.domain.entities import Copyset
 from metaserver.domain.snapshot import Capture, restore
 from metaserver.service.commander import Round
@@ -529,3 +530,50 @@ def test_a_round_follows_hints_and_else_goes_round() -> None:
     round_.try_another(3, b, b"x" * 16)  # a hint at a stranger
     assert round_.by_store() == {a: [2], c: [3]}
     assert round_.pending == 2
+
+
+async def test_unpublishing_is_answered_once_the_node_is_fenced_everywhere(
+    cluster: Cluster, eventually: Any
+) -> None:
+    """R12: and a retry, which finds nothing left to do, waits for the same fence."""
+    await cluster.ready(eventually)
+    made = await cluster.call(
+        "CreateVolume", pb.CreateVolumeRequest(name="a", size_bytes=1 << 30, labels={"k": "v"})
+    )
+    assert (dict(made.labels), made.content) == ({"k": "v"}, pb.VOLUME_CONTENT_NEW)
+    assert made.uuid == volume_uuid(CLUSTER, made.id)
+    published = await cluster.call(
+        "PublishVolume",
+        pb.PublishVolumeRequest(volume_id=made.id, node_id="n1", mode=pb.ATTACH_MODE_EXCLUSIVE),
+    )
+    assert [(p.node_id, p.single_node) for p in published.publications] == [("n1", True)]
+    attached = await cluster.attach("a", node_id="n1", published=True)
+    assert attached.attachment.node_id == "n1"
+    silent = cluster.stores[0]
+    silent.leads = lambda _: False
+    request = pb.UnpublishVolumeRequest(volume_id=made.id, node_id="n1")
+    for _ in range(2):
+        with pytest.raises(CurveTimeoutError):
+            await cluster.call("UnpublishVolume", request, 0.7)
+        request.header.Clear()
+    with pytest.raises(ConflictError, match="not published"):
+        await cluster.attach("a", node_id="n1", published=True)
+    silent.leads = lambda copyset: silent.formed[copyset][1] == silent.store_id
+    assert not (await cluster.call("UnpublishVolume", request)).was_published
+    revoked = [f[2] for s in cluster.stores for f in s.fences.values()]
+    assert revoked == [[1]] * 8
+
+
+async def test_content_is_marked(cluster: Cluster, eventually: Any) -> None:
+    await cluster.ready(eventually)
+    made = await cluster.create("a")
+    for content in (pb.VOLUME_CONTENT_UNSPECIFIED, pb.VOLUME_CONTENT_NEW):
+        with pytest.raises(InvalidError, match="raw, ext4 or xfs"):
+            await cluster.call(
+                "SetVolumeContent", pb.SetVolumeContentRequest(volume_id=made.id, content=content)
+            )
+    marked = await cluster.call(
+        "SetVolumeContent",
+        pb.SetVolumeContentRequest(volume_id=made.id, content=pb.VOLUME_CONTENT_EXT4),
+    )
+    assert marked.content == pb.VOLUME_CONTENT_EXT4
