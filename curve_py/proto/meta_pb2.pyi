@@ -767,6 +767,38 @@ class DetachVolumeResponse(_message.Message):
     was_attached: bool
     def __init__(self, was_attached: _Optional[bool] = ...) -> None: ...
 
+class Node(_message.Message):
+    __slots__ = ("node_id", "zone", "registered_at_ms")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    REGISTERED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    zone: str
+    registered_at_ms: int
+    def __init__(self, node_id: _Optional[str] = ..., zone: _Optional[str] = ..., registered_at_ms: _Optional[int] = ...) -> None: ...
+
+class RegisterNodeRequest(_message.Message):
+    __slots__ = ("header", "node_id", "zone")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    node_id: str
+    zone: str
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ...) -> None: ...
+
+class ListNodesRequest(_message.Message):
+    __slots__ = ("header",)
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ...) -> None: ...
+
+class ListNodesResponse(_message.Message):
+    __slots__ = ("nodes",)
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[Node]
+    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ...) -> None: ...
+
 class PublishVolumeRequest(_message.Message):
     __slots__ = ("header", "volume_id", "node_id", "mode", "single_node")
     HEADER_FIELD_NUMBER: _ClassVar[int]

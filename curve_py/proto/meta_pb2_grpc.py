@@ -134,6 +134,16 @@ class MetaServiceStub:
                 request_serializer=curve__py_dot_proto_dot_meta__pb2.DetachVolumeRequest.SerializeToString,
                 response_deserializer=curve__py_dot_proto_dot_meta__pb2.DetachVolumeResponse.FromString,
                 _registered_method=True)
+        self.RegisterNode = channel.unary_unary(
+                '/curve.v1.MetaService/RegisterNode',
+                request_serializer=curve__py_dot_proto_dot_meta__pb2.RegisterNodeRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_meta__pb2.Node.FromString,
+                _registered_method=True)
+        self.ListNodes = channel.unary_unary(
+                '/curve.v1.MetaService/ListNodes',
+                request_serializer=curve__py_dot_proto_dot_meta__pb2.ListNodesRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_meta__pb2.ListNodesResponse.FromString,
+                _registered_method=True)
         self.PublishVolume = channel.unary_unary(
                 '/curve.v1.MetaService/PublishVolume',
                 request_serializer=curve__py_dot_proto_dot_meta__pb2.PublishVolumeRequest.SerializeToString,
@@ -290,6 +300,19 @@ class MetaServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RegisterNode(self, request, context):
+        """A machine that volumes can be published to; its driver says so at each start.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListNodes(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PublishVolume(self, request, context):
         """Permits a node to attach the volume. The same asked again is answered alike; EXISTS: it has another permission.
         """
@@ -426,6 +449,16 @@ def add_MetaServiceServicer_to_server(servicer, server):
                     servicer.DetachVolume,
                     request_deserializer=curve__py_dot_proto_dot_meta__pb2.DetachVolumeRequest.FromString,
                     response_serializer=curve__py_dot_proto_dot_meta__pb2.DetachVolumeResponse.SerializeToString,
+            ),
+            'RegisterNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterNode,
+                    request_deserializer=curve__py_dot_proto_dot_meta__pb2.RegisterNodeRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_meta__pb2.Node.SerializeToString,
+            ),
+            'ListNodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNodes,
+                    request_deserializer=curve__py_dot_proto_dot_meta__pb2.ListNodesRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_meta__pb2.ListNodesResponse.SerializeToString,
             ),
             'PublishVolume': grpc.unary_unary_rpc_method_handler(
                     servicer.PublishVolume,
@@ -993,6 +1026,60 @@ class MetaService:
             '/curve.v1.MetaService/DetachVolume',
             curve__py_dot_proto_dot_meta__pb2.DetachVolumeRequest.SerializeToString,
             curve__py_dot_proto_dot_meta__pb2.DetachVolumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.MetaService/RegisterNode',
+            curve__py_dot_proto_dot_meta__pb2.RegisterNodeRequest.SerializeToString,
+            curve__py_dot_proto_dot_meta__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListNodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.MetaService/ListNodes',
+            curve__py_dot_proto_dot_meta__pb2.ListNodesRequest.SerializeToString,
+            curve__py_dot_proto_dot_meta__pb2.ListNodesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -117,6 +117,16 @@ class AttachVolume:
 
 
 @dataclass(frozen=True, slots=True)
+class RegisterNode:
+    """New, or with another zone than before."""
+
+    request_id: bytes
+    at_ms: int
+    node_id: str
+    zone: str
+
+
+@dataclass(frozen=True, slots=True)
 class PublishVolume:
     """Permits a node to attach it."""
 
@@ -252,6 +262,7 @@ Command = (
     | AttachVolume
     | ConfirmFenced
     | DetachVolume
+    | RegisterNode
     | PublishVolume
     | UnpublishVolume
     | SetVolumeContent

@@ -161,6 +161,15 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """A machine that volumes can be published to."""
+
+    node_id: str
+    zone: str
+    registered_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Publication:
     """The permission of a node to attach the volume."""
 
@@ -294,6 +303,7 @@ Result = (
     | Detached
     | Published
     | Unpublished
+    | Node
     | Deleted
     | Done
     | Move

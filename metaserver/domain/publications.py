@@ -17,6 +17,7 @@ from metaserver.domain import commands as cmd
 from metaserver.domain.entities import (
     Attachment,
     AttachMode,
+    Node,
     Publication,
     Published,
     Reason,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 NODE_CHARACTERS_MAX = 192
 PUBLICATIONS_MAX = 64
+NODES_MAX = 65_536
 
 _ALLOWED_MODES = {
     AttachMode.EXCLUSIVE: (AttachMode.EXCLUSIVE, AttachMode.READ_ONLY),
@@ -41,11 +43,31 @@ _ALLOWED_MODES = {
 }
 
 
+def register_node(state: MetaState, command: cmd.RegisterNode) -> Result:
+    known = state.nodes.get(command.node_id)
+    if known is not None and known.zone == command.zone:
+        return known
+    for what, text in (("id", command.node_id), ("zone", command.zone)):
+        if not 1 <= len(text) <= NODE_CHARACTERS_MAX:
+            raise RefusedError(
+                Reason.INVALID, f"A node's {what} has 1 to {NODE_CHARACTERS_MAX} characters."
+            )
+    if known is None and len(state.nodes) >= NODES_MAX:
+        raise RefusedError(Reason.CONFLICT, f"A cluster knows at most {NODES_MAX} nodes.")
+    registered_at_ms = known.registered_at_ms if known else command.at_ms
+    node = Node(command.node_id, command.zone, registered_at_ms)
+    state.nodes[command.node_id] = node
+    state.next_version()
+    return node
+
+
 def publish_volume(state: MetaState, command: cmd.PublishVolume) -> Result:
     volume = state.need_volume("", command.volume_id)
-    if not 1 <= len(command.node_id) <= NODE_CHARACTERS_MAX:
+    if command.node_id not in state.nodes:
         raise RefusedError(
-            Reason.INVALID, f"A node's id has 1 to {NODE_CHARACTERS_MAX} characters."
+            Reason.NOT_FOUND,
+            f"There is no node '{command.node_id}'.",
+            "A node registers when its CSI driver starts.",
         )
     single_node = command.single_node or command.mode is AttachMode.EXCLUSIVE
     known = volume.publication(command.node_id)

@@ -21,6 +21,7 @@ from metaserver.domain.entities import (
     Deletion,
     FinishedMove,
     Move,
+    Node,
     Pool,
     Volume,
 )
@@ -28,7 +29,7 @@ from metaserver.domain.state import Counters, MetaState, Remembered
 
 FORMAT = "curve-metaserver-snapshot"
 VERSION = 3
-VERSIONS_READ = (1, 2, 3)  # 1: without moves; 2: without labels, content, publications
+VERSIONS_READ = (1, 2, 3)  # 1: without moves; 2: without labels, content, publications, nodes
 SLICE_RECORDS = 32
 
 
@@ -44,6 +45,7 @@ class Capture:
             dict(state.copysets),
             dict(state.volumes),
             dict(state.deletions),
+            dict(state.nodes),
             dict(state.moves),
             dict(state.finished_moves),
         ]
@@ -161,6 +163,8 @@ class Restorer:
                 state.put_volume(record)
             case Deletion():
                 state.deletions[record.volume_id] = record
+            case Node():
+                state.nodes[record.node_id] = record
             case Move():
                 state.moves[record.copyset_id] = record
             case FinishedMove():

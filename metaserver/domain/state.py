@@ -34,6 +34,7 @@ from metaserver.domain.entities import (
     Done,
     FinishedMove,
     Move,
+    Node,
     Pool,
     Reason,
     Refusal,
@@ -93,6 +94,7 @@ class MetaState:
         self.copysets: dict[int, Copyset] = {}
         self.volumes: dict[int, Volume] = {}
         self.deletions: dict[int, Deletion] = {}
+        self.nodes: dict[str, Node] = {}
         self.moves: dict[int, Move] = {}  # by copyset
         self.finished_moves: dict[int, FinishedMove] = {}  # the last ones, by move
         self.remembered: dict[bytes, Remembered] = {}
@@ -479,6 +481,7 @@ _HANDLERS: dict[type[Any], Callable[[MetaState, Any], Result]] = {
     cmd.AttachVolume: MetaState._attach_volume,
     cmd.ConfirmFenced: MetaState._confirm_fenced,
     cmd.DetachVolume: MetaState._detach_volume,
+    cmd.RegisterNode: publications.register_node,
     cmd.PublishVolume: publications.publish_volume,
     cmd.UnpublishVolume: publications.unpublish_volume,
     cmd.SetVolumeContent: publications.set_content,

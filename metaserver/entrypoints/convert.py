@@ -15,6 +15,7 @@ from metaserver.domain.entities import (
     ChunkserverLife,
     Copyset,
     FailureDomain,
+    Node,
     Pool,
     Volume,
     VolumeContent,
@@ -106,6 +107,12 @@ def attachment_message(volume: Volume, attachment: Attachment) -> meta_pb2.Attac
         holder=attachment.holder,
         attached_at_ms=attachment.attached_at_ms,
         node_id=attachment.node_id,
+    )
+
+
+def node_message(node: Node) -> meta_pb2.Node:
+    return meta_pb2.Node(
+        node_id=node.node_id, zone=node.zone, registered_at_ms=node.registered_at_ms
     )
 
 

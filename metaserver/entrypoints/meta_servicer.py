@@ -399,6 +399,20 @@ class MetaServicer(MetaServiceServicer):
         assert isinstance(result, Detached)
         return pb.DetachVolumeResponse(was_attached=result.was_attached)
 
+    async def RegisterNode(self, request: pb.RegisterNodeRequest, _: Any) -> pb.Node:
+        command = cmd.RegisterNode(
+            request_id=convert.request_id_of(request.header),
+            at_ms=now_ms(),
+            node_id=request.node_id,
+            zone=request.zone,
+        )
+        return convert.node_message(await self._meta.register_node(command))
+
+    async def ListNodes(self, request: pb.ListNodesRequest, _: Any) -> pb.ListNodesResponse:
+        convert.check_header(request.header)
+        state = await self._replicator.read_barrier()
+        return pb.ListNodesResponse(nodes=[convert.node_message(n) for n in state.nodes.values()])
+
     async def PublishVolume(self, request: pb.PublishVolumeRequest, _: Any) -> pb.Volume:
         _check_reference("", request.volume_id)
         await self._meta.change(

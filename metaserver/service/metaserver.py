@@ -33,6 +33,7 @@ from metaserver.domain.commands import (
     DetachVolume,
     InitCluster,
     RegisterChunkserver,
+    RegisterNode,
     UnpublishVolume,
 )
 from metaserver.domain.entities import (
@@ -42,6 +43,7 @@ from metaserver.domain.entities import (
     ChunkserverLife,
     Cluster,
     FailureDomain,
+    Node,
     Pool,
     Reason,
     Refusal,
@@ -208,6 +210,16 @@ class Metaserver:
             )
         result = await self.change(command)
         assert isinstance(result, Pool)
+        return result
+
+    async def register_node(self, command: RegisterNode) -> Node:
+        """Commits it if it is new or has another zone."""
+        state = await self.replicator.read_barrier()
+        known = state.nodes.get(command.node_id)
+        if known is not None and known.zone == command.zone:
+            return known
+        result = await self.change(command)
+        assert isinstance(result, Node)
         return result
 
     # --- Changes --------------------------------------------------------------------------------

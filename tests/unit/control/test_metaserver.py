@@ -542,6 +542,15 @@ async def test_unpublishing_is_answered_once_the_node_is_fenced_everywhere(
     )
     assert (dict(made.labels), made.content) == ({"k": "v"}, pb.VOLUME_CONTENT_NEW)
     assert made.uuid == volume_uuid(CLUSTER, made.id)
+    with pytest.raises(NotFoundError, match="no node"):
+        await cluster.call(
+            "PublishVolume",
+            pb.PublishVolumeRequest(volume_id=made.id, node_id="n1", mode=pb.ATTACH_MODE_SHARED),
+        )
+    for _ in range(2):
+        await cluster.call("RegisterNode", pb.RegisterNodeRequest(node_id="n1", zone="z"))
+    nodes = (await cluster.call("ListNodes", pb.ListNodesRequest())).nodes
+    assert [(node.node_id, node.zone) for node in nodes] == [("n1", "z")]
     published = await cluster.call(
         "PublishVolume",
         pb.PublishVolumeRequest(volume_id=made.id, node_id="n1", mode=pb.ATTACH_MODE_EXCLUSIVE),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_domain import STORES, pool_command, register, run
+from test_domain import STORES, pool_command, register, run, snapshot
 
 from metaserver.domain import commands as cmd
 from metaserver.domain.entities import (
@@ -20,6 +20,7 @@ from metaserver.domain.entities import (
     Refusal,
     VolumeContent,
 )
+from metaserver.domain.snapshot import restore
 from metaserver.domain.state import MetaState
 
 _numbers: Iterator[int] = count(1000)
@@ -38,6 +39,8 @@ def made_state() -> MetaState:
     run(state, pool_command())
     for store in STORES:
         run(state, cmd.ConfirmFormed(1, store))
+    for node in ("n1", "n2", "n3"):
+        run(state, cmd.RegisterNode(new_id(), 3, node, "z"))
     labels = (("a", "1"), ("b", "2"))
     run(
         state,
@@ -94,7 +97,15 @@ def test_publishing_again_is_answered_alike_or_refused(state: MetaState) -> None
     assert publish(state, "n1", READ_ONLY).reason is Reason.EXISTS
     assert publish(state, "n2", EXCLUSIVE).reason is Reason.CONFLICT
     assert publish(state, "n2", READ_ONLY).reason is Reason.CONFLICT
-    assert publish(state, "", SHARED).reason is Reason.INVALID
+    assert publish(state, "n9", SHARED).reason is Reason.NOT_FOUND
+
+
+def test_nodes_are_registered_once_and_may_move(state: MetaState) -> None:
+    moved = run(state, cmd.RegisterNode(new_id(), 9, "n1", "y"))
+    assert (moved.zone, moved.registered_at_ms) == ("y", 3)
+    assert list(state.nodes) == ["n1", "n2", "n3"]
+    assert run(state, cmd.RegisterNode(new_id(), 9, "", "y")).reason is Reason.INVALID
+    assert restore([snapshot(state)]).nodes == state.nodes
 
 
 @pytest.mark.parametrize(
