@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import pytest
 
 PACKAGES = {"curve_py", "metaserver", "chunkserver", "csi_driver"}
-SCRIPTS = {"curve", "curve-metaserver", "curve-chunkserver"}
+SCRIPTS = {"curve", "curve-metaserver", "curve-chunkserver", "curve-csi"}
 
 
 @pytest.fixture(scope="module")

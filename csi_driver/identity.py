@@ -1,0 +1,48 @@
+"""csi.v1.Identity: who this is, what it can do, whether it is ready. Thread: the asyncio loop."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from csi_driver.proto import csi_pb2 as csi
+from csi_driver.proto.csi_pb2_grpc import IdentityServicer
+
+_Service = csi.PluginCapability.Service
+_Expansion = csi.PluginCapability.VolumeExpansion
+
+
+class Identity(IdentityServicer):
+    def __init__(
+        self, name: str, has_controller: bool, is_ready: Callable[[], Awaitable[bool]]
+    ) -> None:
+        self._name = name
+        self._has_controller = has_controller
+        self._is_ready = is_ready
+
+    async def GetPluginInfo(
+        self, request: csi.GetPluginInfoRequest, _: Any
+    ) -> csi.GetPluginInfoResponse:
+        return csi.GetPluginInfoResponse(
+            name=self._name, vendor_version=importlib.metadata.version("curve")
+        )
+
+    async def GetPluginCapabilities(
+        self, request: csi.GetPluginCapabilitiesRequest, _: Any
+    ) -> csi.GetPluginCapabilitiesResponse:
+        services = [_Service.VOLUME_ACCESSIBILITY_CONSTRAINTS]
+        if self._has_controller:
+            services.append(_Service.CONTROLLER_SERVICE)
+        capabilities = [
+            csi.PluginCapability(service=_Service(type=service)) for service in services
+        ]
+        capabilities.append(
+            csi.PluginCapability(volume_expansion=_Expansion(type=_Expansion.ONLINE))
+        )
+        return csi.GetPluginCapabilitiesResponse(capabilities=capabilities)
+
+    async def Probe(self, request: csi.ProbeRequest, _: Any) -> csi.ProbeResponse:
+        response = csi.ProbeResponse()
+        response.ready.value = await self._is_ready()
+        return response

@@ -1,0 +1,31 @@
+"""What is being worked on: one call at a time for each volume (and for each name to be created).
+
+Invariant: a key is held until the work under it has really ended, also when its caller has gone;
+nobody ever waits for a key: who comes meanwhile is told ABORTED and tries again later. So there is
+no lock that anybody could hang on. Thread: the asyncio loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from csi_driver.failures import aborted
+
+
+class InFlight:
+    """The keys under work."""
+
+    def __init__(self) -> None:
+        self._held: set[str] = set()
+
+    @contextmanager
+    def holding(self, key: str) -> Iterator[None]:
+        """Raises CsiError (ABORTED) while another call has it."""
+        if key in self._held:
+            raise aborted(f"Another call for {key} has not ended yet; try again.")
+        self._held.add(key)
+        try:
+            yield
+        finally:
+            self._held.discard(key)

@@ -1,0 +1,83 @@
+"""`curve-csi --config F`: the CSI driver's services on one socket, until SIGTERM or SIGINT.
+
+Owns: the order of starting (mount helper, HTTP, gRPC) and of stopping. It keeps no state: it may be
+killed and replaced at any time, and touches no I/O. Thread: the asyncio loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Sequence
+
+import grpc
+from prometheus_client import CollectorRegistry
+
+from csi_driver.controller import Controller
+from csi_driver.identity import Identity
+from csi_driver.proto.csi_pb2_grpc import (
+    add_ControllerServicer_to_server,
+    add_IdentityServicer_to_server,
+)
+from csi_driver.server import Funnel, listen, make_server
+from csi_driver.settings import CsiSettings
+from curve_py.config import load_settings
+from curve_py.errors import CurveError
+from curve_py.service.http import Health, HttpPort
+from curve_py.service.lifecycle import fail, run_service
+from curve_py.service.meta_client import AsyncMetaClient
+from curve_py.service.secret import load_secret
+from curve_py.service.server import GRACE_SECONDS
+from curve_py.service.structured_log import set_up_logging
+
+PROGRAM = "curve-csi"
+_log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script; returns the exit code."""
+    try:
+        settings = load_settings(CsiSettings, PROGRAM, "The CSI driver of Curve.", arguments)
+        secret = load_secret(settings.secret_file)
+    except CurveError as error:
+        return fail(PROGRAM, error)
+    set_up_logging("csi", settings.log_level)
+    return run_service(PROGRAM, lambda stop: serve(settings, secret, stop))
+
+
+async def serve(settings: CsiSettings, secret: bytes, stop: asyncio.Event) -> None:
+    """Runs the driver until `stop` is set. Raises CurveError."""
+    registry = CollectorRegistry()
+    http = HttpPort(registry, lambda: Health(True, "serving"))
+    client = AsyncMetaClient(settings.metaservers, secret)
+    funnel = Funnel(settings.call_seconds, registry)
+    server = make_server(funnel)
+    controller = Controller(client, settings.topology_key)
+    identity = Identity(
+        settings.driver_name, settings.mode in ("controller", "all"), controller.is_ready
+    )
+    try:
+        http_address = await http.start(settings.http_listen)
+        add_IdentityServicer_to_server(identity, server)
+        add_ControllerServicer_to_server(controller, server)
+        listen(server, settings.socket)
+        await server.start()
+        _log.info(
+            "serving",
+            extra={"endpoint": settings.endpoint, "mode": settings.mode, "http": http_address},
+        )
+        await stop.wait()
+    finally:
+        with contextlib.suppress(grpc.RpcError):
+            await server.stop(GRACE_SECONDS)
+        await funnel.close()
+        await client.close()
+        await http.close()
+        with contextlib.suppress(OSError):
+            settings.socket.unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""What the helper process can do: probe, make, check, mount, grow, trim, unmount. All of it blocks.
+
+Owns: which programs are run and what their exit codes mean. No policy: whether a file system may be
+made is decided by staging.py. Invariants: a probe that could not read is an error and never
+"nothing found"; programs get no standard input, their own process group, and a deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from csi_driver.mounter.mount_table import parse_mount_table
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+_EDGE_BYTES = 1 << 20
+_OUTPUT_MAX = 400
+
+
+class CommandError(Exception):
+    """In one sentence; `kind` is "failed", "busy", "missing", "dead" or "timeout"."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+def run(arguments: list[str], seconds: float, accepted: tuple[int, ...] = (0,)) -> tuple[int, str]:
+    """Exit code and standard output. Raises CommandError."""
+    try:
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except FileNotFoundError:
+        raise CommandError("failed", f"The program {arguments[0]} is not installed.") from None
+    try:
+        output, complaint = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=1.0)
+        raise CommandError("timeout", f"{arguments[0]} took more than {seconds:g} s.") from None
+    if process.returncode not in accepted:
+        said = " ".join((complaint or output).split())[-_OUTPUT_MAX:]
+        raise CommandError("failed", f"{arguments[0]} failed ({process.returncode}): {said}")
+    return process.returncode, output
+
+
+def probe(device: str, seconds: float) -> dict[str, str]:
+    """What is on it: {"type", "uuid"}; empty texts for nothing. Raises when that cannot be told."""
+    code, output = run(["blkid", "-p", "-o", "export", device], seconds, accepted=(0, 2, 8))
+    _read_edges(device)  # blkid says 2 for nothing found, and also for what it could not read
+    if code == 8:
+        return {"type": "several signatures", "uuid": ""}
+    found = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+    kind = found.get("TYPE", "")
+    if not kind and "PTTYPE" in found:
+        kind = f"partition table {found['PTTYPE']}"
+    if not kind and code == 0:
+        kind = "an unknown signature"
+    return {"type": kind, "uuid": found.get("UUID", "").lower()}
+
+
+def _read_edges(device: str) -> None:
+    try:
+        with open(device, "rb", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            for offset in (0, max(0, size - _EDGE_BYTES)):
+                file.seek(offset)
+                if not file.read(min(size, _EDGE_BYTES)):
+                    raise CommandError("failed", f"{device} cannot be read.")
+    except OSError as error:
+        raise CommandError("failed", f"{device} cannot be read: {error.strerror}.") from None
+
+
+def make_file_system(device: str, kind: str, uuid: str, clear: bool, seconds: float) -> None:
+    """`clear`: there are remains of an earlier attempt. The device reads as zeros otherwise."""
+    if clear:
+        run(["blkdiscard", device], seconds)
+    if kind == "xfs":
+        run(["mkfs.xfs", "-q", "-f", "-K", "-m", f"uuid={uuid}", device], seconds)
+        return
+    # No zeros are written where there are zeros already: the volume stays thin.
+    extended = "nodiscard,assume_storage_prezeroed=1"
+    run(["mkfs.ext4", "-q", "-F", "-m", "0", "-U", uuid, "-E", extended, device], seconds)
+
+
+def check(device: str, kind: str, seconds: float) -> None:
+    """Before it is mounted for writing. xfs replays its log when it is mounted, and checks then."""
+    if kind == "ext4":
+        code, output = run(["e2fsck", "-p", device], seconds, accepted=(0, 1, 2, 4, 8))
+        if code >= 4:
+            said = " ".join(output.split())[-_OUTPUT_MAX:]
+            raise CommandError("failed", f"The file system on {device} is damaged: {said}")
+
+
+def mount(source: str, target: str, kind: str, options: list[str], seconds: float) -> None:
+    chosen = ["-o", ",".join(options)] if options else []
+    run(["mount", "-t", kind, *chosen, source, target], seconds)
+
+
+def bind(source: str, target: str, read_only: bool, seconds: float) -> None:
+    run(["mount", "--bind", source, target], seconds)
+    if read_only:
+        try:
+            run(["mount", "-o", "remount,bind,ro", target], seconds)
+        except CommandError:
+            unmount(target, lazily=False)
+            raise
+
+
+def unmount(target: str, lazily: bool) -> None:
+    """The uppermost mount there. Raises CommandError "busy" or "missing"."""
+    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazily else 0)
+    if _libc.umount2(os.fsencode(target), flags) == 0:
+        return
+    number = ctypes.get_errno()
+    kind = {errno.EBUSY: "busy", errno.EINVAL: "missing", errno.ENOENT: "missing"}.get(
+        number, "failed"
+    )
+    raise CommandError(kind, f"{target} cannot be unmounted: {os.strerror(number)}.")
+
+
+def grow(device: str, kind: str, target: str, seconds: float) -> None:
+    """To the whole device, mounted. Changes nothing when it has that size."""
+    if kind == "xfs":
+        run(["xfs_growfs", "-d", target], seconds)
+    else:
+        run(["resize2fs", device], seconds)
+
+
+def trim(target: str, seconds: float) -> int:
+    """Bytes that were given back."""
+    _, output = run(["fstrim", "--verbose", target], seconds)
+    found = output.partition("(")[2].partition(" ")[0]
+    return int(found) if found.isdigit() else 0
+
+
+def usage(target: str) -> dict[str, int]:
+    """Raises CommandError "dead" when the device behind it is gone."""
+    try:
+        found = os.statvfs(target)
+    except OSError as error:
+        raise _of_os_error(target, error) from None
+    return {
+        "total_bytes": found.f_blocks * found.f_frsize,
+        "available_bytes": found.f_bavail * found.f_frsize,
+        "used_bytes": (found.f_blocks - found.f_bfree) * found.f_frsize,
+        "total_inodes": found.f_files,
+        "available_inodes": found.f_favail,
+        "used_inodes": found.f_files - found.f_ffree,
+    }
+
+
+def look(path: str) -> dict[str, Any]:
+    """What is at a path: {"kind": "missing" | "directory" | "file" | "device", "device", "size"}.
+
+    Raises CommandError "dead" for the remains of a mount whose device is gone.
+    """
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return {"kind": "missing", "device": [0, 0], "size_bytes": 0}
+    except OSError as error:
+        raise _of_os_error(path, error) from None
+    device = [os.major(found.st_rdev), os.minor(found.st_rdev)]
+    if stat.S_ISBLK(found.st_mode):
+        with open(path, "rb", buffering=0) as file:
+            return {"kind": "device", "device": device, "size_bytes": file.seek(0, os.SEEK_END)}
+    kind = "directory" if stat.S_ISDIR(found.st_mode) else "file"
+    return {"kind": kind, "device": device, "size_bytes": found.st_size}
+
+
+def _of_os_error(path: str, error: OSError) -> CommandError:
+    dead = error.errno in (errno.ENOTCONN, errno.ESTALE, errno.EIO, errno.ENODEV, errno.ESHUTDOWN)
+    return CommandError("dead" if dead else "failed", f"{path}: {error.strerror}.")
+
+
+def make_directory(path: str) -> None:
+    Path(path).mkdir(mode=0o750, parents=True, exist_ok=True)
+
+
+def make_file(path: str) -> None:
+    """An empty one to mount a device on, with its directory."""
+    Path(path).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    with open(path, "a"):
+        pass
+
+
+def remove(path: str) -> None:
+    """An empty directory or file that mounts were made on. Nothing there is no error."""
+    try:
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            os.rmdir(path)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise CommandError("failed", f"{path} cannot be removed: {error.strerror}.") from None
+
+
+def mounts() -> list[dict[str, Any]]:
+    return [asdict(each) for each in parse_mount_table(Path("/proc/self/mountinfo").read_text())]
+
+
+def backing_file(major: int, minor: int) -> str:
+    """Of a loop device; empty for others."""
+    try:
+        return Path(f"/sys/dev/block/{major}:{minor}/loop/backing_file").read_text().strip()
+    except OSError:
+        return ""
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    each.__name__: each
+    for each in (
+        probe,
+        make_file_system,
+        check,
+        mount,
+        bind,
+        unmount,
+        grow,
+        trim,
+        usage,
+        look,
+        make_directory,
+        make_file,
+        remove,
+        mounts,
+        backing_file,
+    )
+}

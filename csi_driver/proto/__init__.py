@@ -1,0 +1,1 @@
+"""The generated messages of the Container Storage Interface; made by tools/gen-proto."""
