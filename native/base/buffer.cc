@@ -52,7 +52,10 @@ BufferPool::~BufferPool() {
   if (used_bytes_ != 0) die("destroyed while buffers are in use");
   for (auto& list : free_) {
     for (Buffer::Block* block : list) {
-      if (block->capacity > kSlabClassBytesMax) munmap(block->data, block->capacity);
+      if (block->capacity > kSlabClassBytesMax) {
+        ASAN_UNPOISON_MEMORY_REGION(block->data, block->capacity);
+        munmap(block->data, block->capacity);
+      }
       delete block;
     }
   }

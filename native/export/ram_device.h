@@ -40,6 +40,7 @@ class RamDevice final : public client::BlockDevice {
     loop_.arm(&timer_, loop_.now_ns());
   }
   std::vector<std::byte>& data() { return data_; }
+  bool written(uint64_t sector) const { return written_[sector]; }
 
   bool hold = false;      // answers nothing until let_go()
   Code fail = Code::kOk;  // everything

@@ -29,14 +29,14 @@ namespace curve::io {
 
 // What a completion's user_data points to; in its low three bits.
 enum class Completion : uint64_t {
-  kIgnored = 0,  // cancellations
-  kFile = 1,     // FileOp
-  kReceive = 2,  // StreamBackend
-  kSend = 3,     // StreamBackend
-  kConnect = 4,  // StreamBackend
-  kAccept = 5,   // ListenerBackend
-  kWake = 6,     // nothing: the eventfd
-  kTimeout = 7,  // nothing: the standing timeout
+  kIgnored = 0,   // cancellations
+  kFile = 1,      // FileOp
+  kReceive = 2,   // StreamBackend
+  kSend = 3,      // StreamBackend
+  kConnect = 4,   // StreamBackend
+  kAccept = 5,    // ListenerBackend
+  kReadable = 6,  // Op that waits for a descriptor; none: the eventfd
+  kTimeout = 7,   // nothing: the standing timeout
 };
 
 struct ListenerBackend : base::ListHook {

@@ -135,7 +135,7 @@ void LoopBackend::cancel(Completion kind, void* target) {
 void LoopBackend::arm_wake() {
   io_uring_sqe* entry = request();
   io_uring_prep_read(entry, event_fd_, &event_count_, sizeof event_count_, 0);
-  tag(entry, Completion::kWake, nullptr);
+  tag(entry, Completion::kReadable, nullptr);
 }
 
 void LoopBackend::enable() {
@@ -273,8 +273,8 @@ void LoopBackend::complete(uint64_t user_data, int32_t result, uint32_t flags) {
       return connect_completed(static_cast<StreamBackend*>(target), result);
     case Completion::kAccept:
       return accept_completed(static_cast<ListenerBackend*>(target), result, flags);
-    case Completion::kWake:
-      return arm_wake();
+    case Completion::kReadable:
+      return target ? finish(static_cast<Op*>(target), result) : arm_wake();
     case Completion::kTimeout:
       timeout_at_ns_ = kNever;
       return;
