@@ -722,7 +722,7 @@ class VolumeUsage(_message.Message):
     def __init__(self, volume_id: _Optional[int] = ..., size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., stores: _Optional[_Iterable[_Union[StoreSpace, _Mapping]]] = ...) -> None: ...
 
 class AttachVolumeRequest(_message.Message):
-    __slots__ = ("header", "name", "volume_id", "mode", "holder", "refuse_when_attached", "node_id", "published")
+    __slots__ = ("header", "name", "volume_id", "mode", "holder", "refuse_when_attached", "node_id", "published", "continues_attachment_id")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
@@ -731,6 +731,7 @@ class AttachVolumeRequest(_message.Message):
     REFUSE_WHEN_ATTACHED_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     PUBLISHED_FIELD_NUMBER: _ClassVar[int]
+    CONTINUES_ATTACHMENT_ID_FIELD_NUMBER: _ClassVar[int]
     header: _common_pb2.RequestHeader
     name: str
     volume_id: int
@@ -739,7 +740,8 @@ class AttachVolumeRequest(_message.Message):
     refuse_when_attached: bool
     node_id: str
     published: bool
-    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., name: _Optional[str] = ..., volume_id: _Optional[int] = ..., mode: _Optional[_Union[AttachMode, str]] = ..., holder: _Optional[str] = ..., refuse_when_attached: _Optional[bool] = ..., node_id: _Optional[str] = ..., published: _Optional[bool] = ...) -> None: ...
+    continues_attachment_id: int
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., name: _Optional[str] = ..., volume_id: _Optional[int] = ..., mode: _Optional[_Union[AttachMode, str]] = ..., holder: _Optional[str] = ..., refuse_when_attached: _Optional[bool] = ..., node_id: _Optional[str] = ..., published: _Optional[bool] = ..., continues_attachment_id: _Optional[int] = ...) -> None: ...
 
 class AttachVolumeResponse(_message.Message):
     __slots__ = ("attachment", "map", "fenced")

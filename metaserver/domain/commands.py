@@ -114,6 +114,9 @@ class AttachVolume:
     refuse_when_attached: bool
     node_id: str = ""
     published: bool = False  # only by virtue of the node's publication
+    # Opened again by whoever has this attachment, or of its node a newer one, which ends. Refused
+    # if there is none: somebody else may have the volume.
+    continues: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,6 +239,7 @@ class Reason(StrEnum):
     INVALID = "invalid"
     CONFLICT = "conflict"
     NO_PLACEMENT = "no_placement"
+    FENCED = "fenced"
 
 
 @dataclass(frozen=True, slots=True)

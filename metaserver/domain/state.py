@@ -36,6 +36,7 @@ from metaserver.domain.entities import (
     Move,
     Node,
     Pool,
+    Publication,
     Reason,
     Refusal,
     RefusedError,
@@ -381,26 +382,7 @@ class MetaState:
 
     def _attach_volume(self, command: cmd.AttachVolume) -> Result:
         volume = self.need_volume(command.name, command.volume_id)
-        publications.check_published(volume, command)
-        own = tuple(a for a in volume.attachments if a.node_id == command.node_id != "")
-        displaced = publications.displaced(volume, command.node_id, command.mode)
-        put_out = {publication.node_id for publication in displaced}
-        others = [a for a in volume.attachments if a not in own]
-        conflicts = conflicting(others, command.mode)
-        fenced = tuple(a for a in others if a in conflicts or a.node_id in put_out)
-        if (fenced or displaced) and command.refuse_when_attached:
-            user = (
-                f"attached {fenced[0].mode} by {fenced[0].holder}"
-                if fenced
-                else f"published to node {displaced[0].node_id}"
-            )
-            raise RefusedError(
-                Reason.CONFLICT,
-                f"Volume '{volume.name}' is {user}.",
-                "Detach it there first, or attach without the wish to be refused.",
-            )
-        # A node has one attachment: a new one, of an agent that was started again, replaces it.
-        fenced = (*own, *fenced)
+        fenced, displaced = self._put_out(volume, command)
         remaining = tuple(a for a in volume.attachments if a not in fenced)
         epoch = volume.next_epoch
         fence = raised(volume.fence, [*(a.epoch for a in remaining), epoch], epoch)
@@ -435,6 +417,41 @@ class MetaState:
             )
         )
         return Attached(attachment, fenced)
+
+    def _put_out(
+        self, volume: Volume, command: cmd.AttachVolume
+    ) -> tuple[tuple[Attachment, ...], tuple[Publication, ...]]:
+        """Attachments that an attach fences, and publications that it takes away."""
+        own = tuple(a for a in volume.attachments if a.node_id == command.node_id != "")
+        if command.continues:
+            # The node's newer one is of a successor that died before it was answered.
+            before = volume.attachment(command.continues) or next(iter(own), None)
+            if before is None or before.mode is not command.mode:
+                raise RefusedError(
+                    Reason.FENCED,
+                    f"Attachment {command.continues} of volume '{volume.name}' has ended.",
+                    "Detach what used it, and attach the volume anew.",
+                )
+            return (before,), ()
+        publications.check_published(volume, command)
+        displaced = publications.displaced(volume, command.node_id, command.mode)
+        put_out = {publication.node_id for publication in displaced}
+        others = [a for a in volume.attachments if a not in own]
+        conflicts = conflicting(others, command.mode)
+        fenced = tuple(a for a in others if a in conflicts or a.node_id in put_out)
+        if (fenced or displaced) and command.refuse_when_attached:
+            user = (
+                f"attached {fenced[0].mode} by {fenced[0].holder}"
+                if fenced
+                else f"published to node {displaced[0].node_id}"
+            )
+            raise RefusedError(
+                Reason.CONFLICT,
+                f"Volume '{volume.name}' is {user}.",
+                "Detach it there first, or attach without the wish to be refused.",
+            )
+        # A node has one attachment: a new one, of an agent that was started again, replaces it.
+        return (*own, *fenced), displaced
 
     def _confirm_fenced(self, command: cmd.ConfirmFenced) -> Result:
         volume = self.volumes.get(command.volume_id)

@@ -378,6 +378,7 @@ class MetaServicer(MetaServiceServicer):
             refuse_when_attached=request.refuse_when_attached,
             node_id=request.node_id,
             published=request.published,
+            continues=request.continues_attachment_id,
         )
         answer = await self._meta.attach(command, _seconds_left(context))
         return pb.AttachVolumeResponse(

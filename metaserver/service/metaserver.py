@@ -68,6 +68,7 @@ _KIND_OF_REASON = {
     Reason.EXISTS: ErrorKind.EXISTS,
     Reason.INVALID: ErrorKind.INVALID,
     Reason.CONFLICT: ErrorKind.CONFLICT,
+    Reason.FENCED: ErrorKind.FENCED,
     Reason.NO_PLACEMENT: ErrorKind.NO_PLACEMENT,
 }
 

@@ -232,6 +232,43 @@ def test_an_attachment_is_active_only_once_its_fence_is_everywhere(state: MetaSt
     assert not state.volumes[1].is_active(later)
 
 
+def test_an_attachment_is_opened_again_only_by_who_still_has_it(state: MetaState) -> None:
+    """A process that was replaced goes on (R12), but never takes back what somebody else took."""
+    run(state, create("v", 1))
+    first = run(state, attach("v", 2, AttachMode.SHARED)).attachment
+    beside = run(state, attach("v", 3, AttachMode.SHARED)).attachment
+    again = replace(attach("v", 4, AttachMode.SHARED, True), continues=first.attachment_id)
+    answer = run(state, again)
+    assert answer.fenced == (first,)
+    fence = state.find_volume("v", 0).fence
+    assert not fence.admits(first.epoch)
+    assert fence.admits(beside.epoch)
+    assert fence.admits(answer.attachment.epoch)
+    # Its own predecessor has ended, and so has one that was fenced by another.
+    late = replace(attach("v", 5, AttachMode.SHARED), continues=first.attachment_id)
+    assert run(state, late).reason is Reason.FENCED
+    owner = run(state, attach("v", 6)).attachment
+    stolen = attach("v", 7, AttachMode.SHARED)
+    stolen = replace(stolen, continues=answer.attachment.attachment_id)
+    assert run(state, stolen).reason is Reason.FENCED
+    other_mode = replace(attach("v", 8, AttachMode.SHARED), continues=owner.attachment_id)
+    assert run(state, other_mode).reason is Reason.FENCED
+    assert state.find_volume("v", 0).attachments == (owner,)
+
+
+def test_a_successor_that_died_before_its_answer_is_continued(state: MetaState) -> None:
+    run(state, create("v", 1))
+    first = run(state, replace(attach("v", 2), node_id="n")).attachment
+    again = replace(attach("v", 3), node_id="n", continues=first.attachment_id)
+    unknown = run(state, again).attachment  # its answer was not heard
+    third = run(state, replace(again, request_id=b"4" * 16)).attachment
+    assert state.find_volume("v", 0).attachments == (third,)
+    assert third.epoch > unknown.epoch > first.epoch
+    run(state, replace(attach("v", 5), node_id="m"))
+    late = replace(again, request_id=b"6" * 16, continues=third.attachment_id)
+    assert run(state, late).reason is Reason.FENCED
+
+
 def test_too_many_attachments_beside_an_old_one_are_refused(state: MetaState) -> None:
     run(state, create("a", 1))
     run(state, attach("a", 2, AttachMode.READ_ONLY))
