@@ -35,12 +35,24 @@ size_t class_of(size_t bytes) {
   std::abort();
 }
 
+// kOnUse: from the heap, which a simulation keeps, and whose pages are there from the run before.
 std::byte* map(size_t bytes, BufferPool::Resident resident) {
-  const int populate = resident == BufferPool::Resident::kAtOnce ? MAP_POPULATE : 0;
-  void* memory =
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | populate, -1, 0);
-  if (memory == MAP_FAILED) die("the system has no memory for payload buffers");
+  void* memory = nullptr;
+  if (resident == BufferPool::Resident::kOnUse) {
+    memory = std::aligned_alloc(kClassBytesMin, bytes);
+  } else {
+    memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (memory == MAP_FAILED) memory = nullptr;
+  }
+  if (!memory) die("the system has no memory for payload buffers");
   return static_cast<std::byte*>(memory);
+}
+
+void unmap(std::byte* memory, size_t bytes, BufferPool::Resident resident) {
+  ASAN_UNPOISON_MEMORY_REGION(memory, bytes);
+  if (resident == BufferPool::Resident::kOnUse) return std::free(memory);
+  munmap(memory, bytes);
 }
 
 }  // namespace
@@ -52,17 +64,11 @@ BufferPool::~BufferPool() {
   if (used_bytes_ != 0) die("destroyed while buffers are in use");
   for (auto& list : free_) {
     for (Buffer::Block* block : list) {
-      if (block->capacity > kSlabClassBytesMax) {
-        ASAN_UNPOISON_MEMORY_REGION(block->data, block->capacity);
-        munmap(block->data, block->capacity);
-      }
+      if (block->capacity > kSlabClassBytesMax) unmap(block->data, block->capacity, resident_);
       delete block;
     }
   }
-  for (std::byte* slab : slabs_) {
-    ASAN_UNPOISON_MEMORY_REGION(slab, kSlabBytes);
-    munmap(slab, kSlabBytes);
-  }
+  for (std::byte* slab : slabs_) unmap(slab, kSlabBytes, resident_);
 }
 
 void BufferPool::grow(size_t size_class) {
@@ -99,7 +105,7 @@ void BufferPool::give_back(Buffer::Block* block) {
   if (cached_bytes_ + block->capacity <= cached_bytes_max_) {
     cached_bytes_ += block->capacity;
   } else if (block->capacity > kSlabClassBytesMax) {
-    munmap(block->data, block->capacity);
+    unmap(block->data, block->capacity, resident_);
     delete block;
     return;
   } else {

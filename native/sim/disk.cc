@@ -72,13 +72,13 @@ bool Disk::flip_bit(const std::string& path, uint64_t offset_min, uint64_t offse
   VirtualFile* file = find(path);
   if (!file) return false;
   const uint64_t first = offset_min / kPageBytes;
-  const uint64_t last = std::min<uint64_t>(file->pages.size(), offset_max / kPageBytes);
+  const uint64_t last = std::min<uint64_t>(file->page_count(), offset_max / kPageBytes);
   if (first >= last) return false;
   for (int attempt = 0; attempt < 1000; ++attempt) {
     const uint64_t page = random_.between(first, last - 1);
-    if (!file->pages[page] || file->stable.count(page)) continue;
+    if (!file->page(page) || file->stable.count(page)) continue;
     const uint64_t bit = random_.below(kPageBytes * 8);
-    (*file->pages[page])[bit / 8] ^= std::byte{1} << (bit % 8);
+    file->page(page)[bit / 8] ^= std::byte{1} << (bit % 8);
     world_.trace(&node_, "bit_flip", page * kPageBytes + bit / 8);
     damaged_ = true;
     if (where) *where = path + " offset " + std::to_string(page * kPageBytes + bit / 8);

@@ -3,7 +3,7 @@
 // completion. At a power cut every write that is not yet stable (or still in flight) is, for
 // itself, kept, lost, or torn at 512 bytes: a prefix, or any subset of its parts.
 //
-// Invariants: `pages` is what a read sees. A page with unstable writes has its stable content in
+// Invariants: `extents` are what a read sees. A page with unstable writes has its stable content in
 // `stable`, and the writes on top of it in `unstable`, oldest first; every other page is stable.
 // Absent pages are zeros. Thread: the world's.
 #pragma once
@@ -30,6 +30,13 @@ inline constexpr uint32_t kPartBytes = 512;  // the unit of tearing
 using Page = std::array<std::byte, kPageBytes>;
 
 struct VirtualFile {
+  // Pages that are neighbours, in one piece of memory.
+  static constexpr uint64_t kPagesPerExtent = 16;
+  static constexpr uint64_t kExtentBytes = kPagesPerExtent * kPageBytes;
+  struct Extent {
+    uint16_t present = 0;  // by page; the bytes of the others mean nothing
+    std::array<std::byte, kExtentBytes> bytes;
+  };
   struct Write {
     uint64_t sequence = 0;
     uint64_t offset = 0;
@@ -44,11 +51,15 @@ struct VirtualFile {
   };
   std::string path;
   uint64_t size = 0;
-  std::vector<std::unique_ptr<Page>> pages;
+  std::vector<std::unique_ptr<Extent>> extents;
   std::map<uint64_t, Stable> stable;
   std::deque<Write> unstable;
   io::LoopBackend* locked_by = nullptr;
 
+  uint64_t page_count() const { return extents.size() * kPagesPerExtent; }
+  std::byte* page(uint64_t index);       // null: absent
+  std::byte* make_page(uint64_t index);  // zeros where it was absent
+  void drop_page(uint64_t index);
   void resize(uint64_t bytes);
   void read(uint64_t offset, std::span<std::byte> into) const;
   void put(uint64_t offset, std::span<const std::byte> from);  // visible content only
@@ -62,7 +73,7 @@ struct VirtualFile {
 
  private:
   void add_unstable(Write write);
-  Page& page_for_write(uint64_t index);
+  std::byte* page_for_write(uint64_t index, bool whole);  // whole: the caller writes all of it
 };
 
 // What may go wrong beside crashes. All off by default.

@@ -12,6 +12,8 @@
 namespace curve::sim {
 namespace {
 
+constexpr size_t kSpareMax = 256;
+
 [[noreturn]] void misuse(const char* what) {
   std::fprintf(stderr, "stream misused: %s\n", what);
   std::abort();
@@ -264,6 +266,10 @@ void Network::pump(Endpoint* end) {
     size_t room = std::min(end->window - end->outstanding,
                            random_.chance(0.3) ? random_.skewed(64u << 10) : 64u << 10);
     io::StreamBackend::Segment segment;
+    if (!spare_.empty()) {
+      segment.data = std::move(spare_.back());
+      spare_.pop_back();
+    }
     while (room > 0 && end->send_at < end->send_iov.size()) {
       const iovec& part = end->send_iov[end->send_at];
       const size_t count = std::min(room, part.iov_len - end->send_offset);
@@ -387,13 +393,17 @@ void Network::try_receive(Endpoint* end) {
   }
   size_t taken = 0;
   while (taken < limit && !end->inbox.empty()) {
-    const auto& data = end->inbox.front().data;
+    const std::vector<std::byte>& data = end->inbox.front().data;
     const size_t count = std::min(limit - taken, data.size() - end->inbox_offset);
     std::memcpy(end->receive_into.data() + end->received, data.data() + end->inbox_offset, count);
     taken += count;
     end->received += count;
     end->inbox_offset += count;
     if (end->inbox_offset == data.size()) {
+      if (spare_.size() < kSpareMax) {
+        spare_.push_back(std::move(end->inbox.front().data));
+        spare_.back().clear();
+      }
       end->inbox.pop_front();
       end->inbox_offset = 0;
     }

@@ -138,6 +138,7 @@ class Network {
   std::map<std::string, Listening> listeners_;
   std::map<uint64_t, std::unique_ptr<Connection>> connections_;
   std::map<uint64_t, Connecting> connecting_;
+  std::vector<std::vector<std::byte>> spare_;  // memory of segments that were read
   uint64_t next_id_ = 1;
   uint32_t next_port_ = 20000;
 };

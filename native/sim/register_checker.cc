@@ -27,19 +27,25 @@ constexpr uint32_t kUnitsPerSector = kSectorBytes / kUnitBytes;
 void fill_unit(uint64_t write, uint64_t unit, std::span<std::byte> into) {
   uint64_t words[kUnitBytes / 8];
   words[0] = write;
-  uint64_t state = mix64(write) ^ unit;
-  for (size_t i = 1; i < kUnitBytes / 8; ++i)
-    words[i] = state = state * 6364136223846793005ull + 1442695040888963407ull;
+  const uint64_t value = mix64(mix64(write) ^ unit);
+  for (size_t i = 1; i < kUnitBytes / 8; ++i) words[i] = value + i * 0x9e3779b97f4a7c15ull;
   std::memcpy(into.data(), words, kUnitBytes);
 }
 
+RegisterChecker::Unit& RegisterChecker::unit_at(uint64_t number) {
+  const uint64_t page = number / kUnitsPerPage;
+  if (page >= units_.size()) units_.resize(page + 1);
+  if (!units_[page]) units_[page] = std::make_unique<UnitPage>();
+  return (*units_[page])[number % kUnitsPerPage];
+}
+
 uint64_t RegisterChecker::begin_write(uint64_t first_unit, uint64_t count, bool zeros,
-                                      uint64_t now_ns, std::string who) {
-  writes_.push_back({first_unit, count, zeros, false, false, now_ns, kForever, std::move(who)});
+                                      uint64_t now_ns, const std::string& who) {
+  if (names_.empty() || names_.back() != who) names_.push_back(who);
+  writes_.push_back({first_unit, count, zeros, false, false, now_ns, kForever, names_.size() - 1});
   const uint64_t number = writes_.size();
-  for (uint64_t unit = first_unit; unit < first_unit + count; ++unit) {
-    units_[unit].clusters.push_back({number, {}});
-  }
+  for (uint64_t unit = first_unit; unit < first_unit + count; ++unit)
+    unit_at(unit).clusters.push_back({number, {}});
   return number;
 }
 
@@ -57,9 +63,9 @@ void RegisterChecker::bound_write(uint64_t write, uint64_t now_ns) {
 std::string RegisterChecker::describe(uint64_t write) const {
   if (write == 0) return "zeros";
   const Write& item = writes_[write - 1];
-  return "write " + std::to_string(write) + (item.zeros ? " (zeros)" : "") + " by " + item.who +
-         " of units " + std::to_string(item.first) + "+" + std::to_string(item.count) + " [" +
-         seconds(item.begin) + ", " + seconds(item.end) +
+  return "write " + std::to_string(write) + (item.zeros ? " (zeros)" : "") + " by " +
+         names_[item.who] + " of units " + std::to_string(item.first) + "+" +
+         std::to_string(item.count) + " [" + seconds(item.begin) + ", " + seconds(item.end) +
          (item.acknowledged ? "]" : "] not acknowledged");
 }
 
@@ -75,7 +81,7 @@ std::optional<std::string> RegisterChecker::read(uint64_t first_unit,
     ++units_read_;
     if (is_zero(part)) {
       values.push_back(0);
-      Unit& unit = units_[number];
+      Unit& unit = unit_at(number);
       // A long run of reads of zeros between two writes says no more than its first and last.
       unit.zero_reads.push_back({begin_ns, end_ns});
       continue;
@@ -98,7 +104,7 @@ std::optional<std::string> RegisterChecker::read(uint64_t first_unit,
       return where() + "bytes of another place: " + describe(write);
     }
     if (item.begin > end_ns) return where() + "a value from the future: " + describe(write);
-    Unit& unit = units_[number];
+    Unit& unit = unit_at(number);
     auto at = std::lower_bound(
         unit.clusters.begin(), unit.clusters.end(), write,
         [](const Cluster& cluster, uint64_t value) { return cluster.write < value; });
@@ -216,15 +222,19 @@ std::optional<std::string> RegisterChecker::check_zero_reads(uint64_t number,
 
 std::vector<uint64_t> RegisterChecker::touched_units() const {
   std::vector<uint64_t> out;
-  out.reserve(units_.size());
-  for (const auto& [number, unit] : units_) out.push_back(number);
-  std::sort(out.begin(), out.end());
+  for (size_t page = 0; page < units_.size(); ++page) {
+    for (size_t i = 0; units_[page] && i < kUnitsPerPage; ++i) {
+      const Unit& unit = (*units_[page])[i];
+      if (!unit.clusters.empty() || !unit.zero_reads.empty())
+        out.push_back(page * kUnitsPerPage + i);
+    }
+  }
   return out;
 }
 
 std::optional<std::string> RegisterChecker::check() const {
   for (uint64_t number : touched_units()) {
-    const Unit& unit = units_.at(number);
+    const Unit& unit = (*units_[number / kUnitsPerPage])[number % kUnitsPerPage];
     if (auto bad = check_unit(number, unit)) return bad;
     if (auto bad = check_zero_reads(number, unit)) return bad;
   }

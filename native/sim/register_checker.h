@@ -16,12 +16,12 @@
 // (torn sector). Knows nothing of the system under test. Plain data; one thread.
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "native/base/types.h"
@@ -39,7 +39,7 @@ class RegisterChecker {
   // A write of units [first, first + count); `zeros`: discard or write-zeroes. Returns its number
   // (never 0).
   uint64_t begin_write(uint64_t first_unit, uint64_t count, bool zeros, uint64_t now_ns,
-                       std::string who);
+                       const std::string& who);
   void end_write(uint64_t write, uint64_t now_ns, bool sent_again = false);  // acknowledged
   void bound_write(uint64_t write,
                    uint64_t now_ns);  // not acknowledged; may have happened until now, not later
@@ -64,7 +64,7 @@ class RegisterChecker {
     bool acknowledged = false;
     bool once = false;                   // certainly took effect at one time only
     uint64_t begin = 0, end = kForever;  // end: answered, or the bound, or forever
-    std::string who;
+    size_t who = 0;                      // in names_
   };
   struct Interval {
     uint64_t begin, end;
@@ -87,9 +87,13 @@ class RegisterChecker {
   std::optional<std::string> check_torn(uint64_t first_unit, const std::vector<uint64_t>& values,
                                         const std::string& who) const;
   std::string describe(uint64_t write) const;
+  Unit& unit_at(uint64_t number);
 
-  std::vector<Write> writes_;                 // number - 1
-  std::unordered_map<uint64_t, Unit> units_;  // looked up, and walked only in sorted order
+  static constexpr uint64_t kUnitsPerPage = 1024;
+  using UnitPage = std::array<Unit, kUnitsPerPage>;
+  std::vector<std::string> names_;  // of clients, in the order in which they took turns
+  std::vector<Write> writes_;       // number - 1
+  std::vector<std::unique_ptr<UnitPage>> units_;
   uint64_t units_read_ = 0;
 };
 

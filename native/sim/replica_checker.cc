@@ -1,22 +1,23 @@
 #include "native/sim/replica_checker.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "native/raft/config.h"
 
 namespace curve::sim {
 
 void ReplicaChecker::restarted(uint32_t store) {
-  for (auto& [key, index] : looked_) {
-    if (key.second == store) index = 0;
-  }
-  std::erase_if(applied_, [store](const auto& item) { return item.first.second == store; });
+  std::erase_if(seen_, [store](const auto& item) { return item.first.second == store; });
 }
 
 // Committed configurations are looked at as they come; a store may skip some (sync).
-void ReplicaChecker::look_at_config(uint32_t store, raft::Group& group) {
+void ReplicaChecker::look_at_config(uint32_t store, raft::Group& group, Seen& seen) {
   const raft::Config& config = group.committed_config();
   if (config.count == 0) return;
+  if (std::exchange(seen.committed_config, group.committed_config_index()) ==
+      group.committed_config_index())
+    return;
   auto& known = configs_[group.id()];
   const auto [at, fresh] = known.try_emplace(group.committed_config_index(), config);
   const auto bad = [&](const char* what) {
@@ -29,18 +30,13 @@ void ReplicaChecker::look_at_config(uint32_t store, raft::Group& group) {
   if (fresh && raft::voters_in(config) < kVotersMin) bad("too few voters");
 }
 
-void ReplicaChecker::look_at_applied(uint32_t store, const raft::Group& group) {
-  Applied& known = applied_[{group.id(), store}];
-  // Removed, and joined again: another life.
-  if (known.life != &group || group.config_index() < known.config_index ||
-      group.config().count == 0)
-    known = {&group, 0, 0};
-  if (group.applied() < known.index)
+void ReplicaChecker::look_at_applied(uint32_t store, const raft::Group& group, Seen& seen) {
+  if (group.applied() < seen.applied)
     verdict_.fail("R10 less than applied",
                   "store " + std::to_string(store) + " copyset " + std::to_string(group.id()) +
-                      " had applied " + std::to_string(known.index) + ": " + describe(group));
-  known.index = group.applied();
-  known.config_index = group.config_index();
+                      " had applied " + std::to_string(seen.applied) + ": " + describe(group));
+  seen.applied = group.applied();
+  seen.config_index = group.config_index();
 }
 
 void ReplicaChecker::recovered(const StoreId& store, const raft::Group& group) {
@@ -54,36 +50,41 @@ void ReplicaChecker::recovered(const StoreId& store, const raft::Group& group) {
                                       std::to_string(at->second.index));
 }
 
+void ReplicaChecker::look_at_leader(uint32_t store, raft::Group& group, uint64_t local_now_ns) {
+  const CopysetId id = group.id();
+  const auto [at, fresh] = leaders_.try_emplace({id, group.term()}, store);
+  if (fresh) ++verdict_.counts["leaders"];
+  if (at->second != store) {
+    verdict_.fail("one leader per term", "stores " + std::to_string(at->second) + " and " +
+                                             std::to_string(store) + " both lead copyset " +
+                                             std::to_string(id) + " in term " +
+                                             std::to_string(group.term()));
+  }
+  for (const raft::Progress& each : group.progress()) {
+    Counted& counted = counted_[{id, each.store}];
+    if (group.term() < counted.term) continue;
+    // (Lower than before: removed and joined again.)
+    counted = {group.term(), each.syncing ? 0 : std::min(each.match, group.commit())};
+  }
+  if (group.lease_valid(local_now_ns) && group.applied() < acknowledged_through(id)) {
+    verdict_.fail("R9 lease", "store " + std::to_string(store) + " may answer reads of copyset " +
+                                  std::to_string(id) + " in term " + std::to_string(group.term()) +
+                                  " with " + std::to_string(group.applied()) + " applied, but " +
+                                  std::to_string(acknowledged_through(id)) + " was acknowledged");
+  }
+}
+
 void ReplicaChecker::look(uint32_t store, raft::Group& group, uint64_t local_now_ns) {
   const CopysetId id = group.id();
-  look_at_config(store, group);
-  look_at_applied(store, group);
-  if (group.role() == raft::Role::kLeader) {
-    const auto [at, fresh] = leaders_.try_emplace({id, group.term()}, store);
-    if (fresh) ++verdict_.counts["leaders"];
-    if (at->second != store) {
-      verdict_.fail("one leader per term", "stores " + std::to_string(at->second) + " and " +
-                                               std::to_string(store) + " both lead copyset " +
-                                               std::to_string(id) + " in term " +
-                                               std::to_string(group.term()));
-    }
-    for (const raft::Progress& each : group.progress()) {
-      Counted& counted = counted_[{id, each.store}];
-      if (group.term() < counted.term) continue;
-      // (Lower than before: removed and joined again.)
-      counted = {group.term(), each.syncing ? 0 : std::min(each.match, group.commit())};
-    }
-    if (group.lease_valid(local_now_ns) && group.applied() < acknowledged_through(id)) {
-      verdict_.fail("R9 lease", "store " + std::to_string(store) + " may answer reads of copyset " +
-                                    std::to_string(id) + " in term " +
-                                    std::to_string(group.term()) + " with " +
-                                    std::to_string(group.applied()) + " applied, but " +
-                                    std::to_string(acknowledged_through(id)) + " was acknowledged");
-    }
-  }
-  Index& looked = looked_[{id, store}];
+  Seen& seen = seen_[{id, store}];
+  // Removed, and joined again: another life.
+  if (seen.life != &group || group.config_index() < seen.config_index || group.config().count == 0)
+    seen = {.life = &group, .looked = seen.looked, .committed_config = Seen::kNone};
+  look_at_config(store, group, seen);
+  look_at_applied(store, group, seen);
+  if (group.role() == raft::Role::kLeader) look_at_leader(store, group, local_now_ns);
   const Index commit = std::min(group.commit(), group.last_index());
-  for (Index index = std::max(looked + 1, group.first_index()); index <= commit; ++index) {
+  for (Index index = std::max(seen.looked + 1, group.first_index()); index <= commit; ++index) {
     const Term term = group.term_at(index);
     if (term == 0) continue;
     const auto [at, fresh] = committed_.try_emplace({id, index}, term);
@@ -95,7 +96,7 @@ void ReplicaChecker::look(uint32_t store, raft::Group& group, uint64_t local_now
       return;
     }
   }
-  looked = std::max(looked, commit);
+  seen.looked = std::max(seen.looked, commit);
 }
 
 std::string describe(const raft::Group& group) {

@@ -42,12 +42,21 @@ class ReplicaChecker {
   uint64_t committed_entries() const { return committed_.size(); }
 
  private:
-  void look_at_config(uint32_t store, raft::Group& group);
-  void look_at_applied(uint32_t store, const raft::Group& group);
+  // A replica as it was when it was last looked at.
+  struct Seen {
+    const raft::Group* life = nullptr;
+    Index applied = 0, config_index = 0;
+    Index looked = 0;            // committed entries through this
+    Index committed_config = 0;  // the one that was checked; nothing: kNone
+    static constexpr Index kNone = UINT64_MAX;
+  };
+  void look_at_config(uint32_t store, raft::Group& group, Seen& seen);
+  void look_at_applied(uint32_t store, const raft::Group& group, Seen& seen);
+  void look_at_leader(uint32_t store, raft::Group& group, uint64_t local_now_ns);
   Verdict& verdict_;
   std::map<std::pair<CopysetId, Term>, uint32_t> leaders_;
   std::map<std::pair<CopysetId, Index>, Term> committed_;
-  std::map<std::pair<CopysetId, uint32_t>, Index> looked_;
+  std::map<std::pair<CopysetId, uint32_t>, Seen> seen_;
   std::map<CopysetId, Index> acknowledged_;
   std::map<CopysetId, std::map<Index, raft::Config>> configs_;  // committed
   static constexpr size_t kVotersMin = 3;
@@ -56,11 +65,6 @@ class ReplicaChecker {
     Index index = 0;
   };
   std::map<std::pair<CopysetId, StoreId>, Counted> counted_;
-  struct Applied {
-    const raft::Group* life = nullptr;
-    Index index = 0, config_index = 0;
-  };
-  std::map<std::pair<CopysetId, uint32_t>, Applied> applied_;
 };
 
 // One line on a group, for messages.

@@ -28,46 +28,75 @@ void each_page(uint64_t offset, uint64_t bytes, Fn fn) {
 
 }  // namespace
 
+std::byte* VirtualFile::page(uint64_t index) {
+  const uint64_t at = index / kPagesPerExtent, within = index % kPagesPerExtent;
+  if (at >= extents.size() || !extents[at] || !(extents[at]->present >> within & 1)) return nullptr;
+  return extents[at]->bytes.data() + within * kPageBytes;
+}
+
+void VirtualFile::drop_page(uint64_t index) {
+  if (!page(index)) return;
+  Extent& extent = *extents[index / kPagesPerExtent];
+  extent.present = static_cast<uint16_t>(extent.present & ~(1u << index % kPagesPerExtent));
+}
+
+std::byte* VirtualFile::make_page(uint64_t index) { return page_for_write(index, false); }
+
+std::byte* VirtualFile::page_for_write(uint64_t index, bool whole) {
+  const uint64_t at = index / kPagesPerExtent, within = index % kPagesPerExtent;
+  if (at >= extents.size()) extents.resize(at + 1);
+  if (!extents[at]) {
+    extents[at] = std::make_unique_for_overwrite<Extent>();
+    extents[at]->present = 0;
+  }
+  Extent& extent = *extents[at];
+  std::byte* const bytes = extent.bytes.data() + within * kPageBytes;
+  if (!whole && !(extent.present >> within & 1)) std::memset(bytes, 0, kPageBytes);
+  extent.present = static_cast<uint16_t>(extent.present | 1u << within);
+  return bytes;
+}
+
 void VirtualFile::resize(uint64_t bytes) {
   size = bytes;
-  pages.resize((bytes + kPageBytes - 1) / kPageBytes);
+  extents.resize((bytes + kExtentBytes - 1) / kExtentBytes);
 }
 
 void VirtualFile::read(uint64_t offset, std::span<std::byte> into) const {
-  each_page(offset, into.size(), [&](uint64_t page, uint64_t within, uint64_t at, uint64_t count) {
-    if (page < pages.size() && pages[page]) {
-      std::memcpy(into.data() + at, pages[page]->data() + within, count);
-    } else {
-      std::memset(into.data() + at, 0, count);
+  for (uint64_t done = 0; done < into.size();) {
+    const uint64_t from = offset + done, at = from / kExtentBytes, within = from % kExtentBytes;
+    const uint64_t rest = std::min<uint64_t>(kExtentBytes - within, into.size() - done);
+    const Extent* extent = at < extents.size() ? extents[at].get() : nullptr;
+    // Pages alike are taken together.
+    uint64_t page = within / kPageBytes;
+    const bool there = extent && (extent->present >> page & 1);
+    while (++page < kPagesPerExtent && extent && (extent->present >> page & 1) == there) {
     }
-  });
-}
-
-Page& VirtualFile::page_for_write(uint64_t index) {
-  if (index >= pages.size()) pages.resize(index + 1);
-  if (!pages[index]) pages[index] = std::make_unique<Page>(Page{});
-  return *pages[index];
+    const uint64_t count = extent ? std::min(rest, page * kPageBytes - within) : rest;
+    if (there) {
+      std::memcpy(into.data() + done, extent->bytes.data() + within, count);
+    } else {
+      std::memset(into.data() + done, 0, count);
+    }
+    done += count;
+  }
 }
 
 void VirtualFile::put(uint64_t offset, std::span<const std::byte> from) {
   size = std::max(size, offset + from.size());
-  each_page(offset, from.size(), [&](uint64_t page, uint64_t within, uint64_t at, uint64_t count) {
+  each_page(offset, from.size(), [&](uint64_t index, uint64_t within, uint64_t at, uint64_t count) {
     const auto part = from.subspan(at, count);
-    if ((page >= pages.size() || !pages[page]) && all_zero(part)) {
-      if (page >= pages.size()) pages.resize(page + 1);
-      return;
-    }
-    std::memcpy(page_for_write(page).data() + within, part.data(), count);
+    if (!page(index) && all_zero(part)) return;
+    std::memcpy(page_for_write(index, count == kPageBytes) + within, part.data(), count);
   });
+  if (page_count() * kPageBytes < size) resize(size);
 }
 
 void VirtualFile::put_zeros(uint64_t offset, uint64_t bytes) {
-  each_page(offset, bytes, [&](uint64_t page, uint64_t within, uint64_t, uint64_t count) {
-    if (page >= pages.size() || !pages[page]) return;
+  each_page(offset, bytes, [&](uint64_t index, uint64_t within, uint64_t, uint64_t count) {
     if (count == kPageBytes) {
-      pages[page].reset();
-    } else {
-      std::memset(pages[page]->data() + within, 0, count);
+      drop_page(index);
+    } else if (std::byte* const to = page(index)) {
+      std::memset(to + within, 0, count);
     }
   });
 }
@@ -78,11 +107,13 @@ bool VirtualFile::touches_unstable(uint64_t offset, uint64_t bytes) const {
 }
 
 void VirtualFile::add_unstable(Write write) {
-  each_page(write.offset, write.bytes, [&](uint64_t page, uint64_t, uint64_t, uint64_t) {
-    auto [at, fresh] = stable.try_emplace(page);
-    if (fresh && page < pages.size() && pages[page])
-      at->second.page = std::make_unique<Page>(*pages[page]);
+  each_page(write.offset, write.bytes, [&](uint64_t index, uint64_t, uint64_t, uint64_t) {
+    auto [at, fresh] = stable.try_emplace(index);
     ++at->second.writes;
+    const std::byte* const now = fresh ? page(index) : nullptr;
+    if (!now) return;
+    at->second.page = std::make_unique_for_overwrite<Page>();
+    std::memcpy(at->second.page->data(), now, kPageBytes);
   });
   unstable.push_back(std::move(write));
 }
@@ -109,7 +140,7 @@ namespace {
 void apply_part(std::unique_ptr<Page>& page, uint64_t within, std::span<const std::byte> part) {
   if (!page) {
     if (all_zero(part)) return;
-    page = std::make_unique<Page>(Page{});
+    page = std::make_unique<Page>();
   }
   std::memcpy(page->data() + within, part.data(), part.size());
 }
@@ -138,9 +169,12 @@ void VirtualFile::stabilize(uint64_t through_sequence) {
 }
 
 void VirtualFile::lose_power(Random& random) {
-  for (auto& [page, saved] : stable) {
-    if (page >= pages.size()) pages.resize(page + 1);
-    pages[page] = std::move(saved.page);
+  for (auto& [index, saved] : stable) {
+    if (saved.page) {
+      std::memcpy(page_for_write(index, true), saved.page->data(), kPageBytes);
+    } else {
+      drop_page(index);
+    }
   }
   stable.clear();
   // Devices differ in how much they had written back; sometimes all or nothing.

@@ -70,12 +70,18 @@ void Workload::take_map(client::VolumeMap map) {
   loop_.post(&map_mail_);
 }
 
-void Workload::tick() {
+// A fenced client goes on for a while, less often: it may not be heard.
+void Workload::arm_tick() {
   const uint64_t think = random_.chance(0.3) ? 1 : random_.below(options_.think_ns_max + 1);
-  loop_.arm(&timer_, loop_.now_ns() + 1 + think);
-  // A fenced client goes on for a while, less and less: it may not be heard.
-  const bool tries = !refused_ || random_.chance(0.05);
-  if (issuing_ && tries && inflight_ < options_.depth) issue();
+  const uint64_t pause = refused_ ? 20 * think + random_.below(kMillisecond) : 0;
+  loop_.arm(&timer_, loop_.now_ns() + 1 + think + pause);
+}
+
+void Workload::tick() {
+  if (!issuing_) return;
+  issue();
+  waiting_ = inflight_ >= options_.depth;
+  if (!waiting_) arm_tick();
 }
 
 Workload::Request* Workload::free_request() {
@@ -186,14 +192,14 @@ void Workload::submit(Request& request) {
   if (request.write && fence_ns_ != kForever)
     history_.checker.bound_write(request.write, fence_ns_);
   if (io.type == IoType::kWrite || io.type == IoType::kRead) {
-    request.data.resize(io.bytes);
+    if (request.data.size() < io.bytes) request.data.resize(io.bytes);
     if (io.type == IoType::kWrite) {
       for (uint64_t i = 0; i < request.units; ++i) {
         fill_unit(request.write, request.first_unit + i,
                   std::span(request.data).subspan(i * kUnitBytes, kUnitBytes));
       }
     } else {
-      std::fill(request.data.begin(), request.data.end(), std::byte{0xee});
+      std::memset(request.data.data(), 0xee, io.bytes);
     }
     // In up to three parts, cut anywhere.
     const size_t one = random_.below(io.bytes + 1), two = one + random_.below(io.bytes - one + 1);
@@ -208,6 +214,7 @@ void Workload::submit(Request& request) {
 void Workload::finished(Request& request) {
   --inflight_;
   request.busy = false;
+  if (std::exchange(waiting_, false)) arm_tick();
   const Code code = request.io.code;
   world_.trace(world_.running(), "io_done", static_cast<uint64_t>(code), request.first_unit);
   ++verdict_.counts[code == Code::kOk ? "ops" : "ops_refused"];
@@ -246,7 +253,8 @@ void Workload::finished_write(Request& request) {
 void Workload::finished_read(Request& request) {
   const uint64_t end = std::min(world_.now_ns(), fence_ns_);
   if (auto bad =
-          history_.checker.read(request.first_unit, request.data, request.begin_ns, end, name_)) {
+          history_.checker.read(request.first_unit, std::span(request.data).first(request.io.bytes),
+                                request.begin_ns, end, name_)) {
     verdict_.fail("register", *bad);
   }
 }

@@ -69,6 +69,7 @@ class Workload final : public Process {
  private:
   struct Request;
   void tick();
+  void arm_tick();
   void issue();
   void prepare(Request& request);
   void submit(Request& request);
@@ -92,6 +93,7 @@ class Workload final : public Process {
   std::unique_ptr<client::VolumeClient> client_;
   io::Timer timer_;
   size_t inflight_ = 0;
+  bool waiting_ = false;  // the next tick comes when a request has ended
   bool issuing_ = true, fence_expected_ = false, refused_ = false;
   std::vector<uint64_t> refused_writes_;  // fenced before their attachment's fence was complete
   uint64_t fence_ns_ = kForever;

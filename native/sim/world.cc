@@ -75,18 +75,27 @@ Node* World::find_node(std::string_view name) {
 }
 
 void World::at(uint64_t time_ns, std::function<void()> run) {
-  queue_.push_back({std::max(time_ns, now_), sequence_++, std::move(run)});
+  if (free_slots_.empty()) {
+    free_slots_.push_back(slots_.size());
+    slots_.emplace_back();
+  }
+  const size_t slot = free_slots_.back();
+  free_slots_.pop_back();
+  slots_[slot] = std::move(run);
+  queue_.push_back({std::max(time_ns, now_), sequence_++, slot});
   std::push_heap(queue_.begin(), queue_.end(), Later{});
 }
 
 bool World::step() {
   if (queue_.empty()) return false;
   std::pop_heap(queue_.begin(), queue_.end(), Later{});
-  Event event = std::move(queue_.back());
+  const Event event = queue_.back();
   queue_.pop_back();
   now_ = event.time;
   ++events_;
-  event.run();
+  const std::function<void()> run = std::exchange(slots_[event.slot], nullptr);
+  free_slots_.push_back(event.slot);
+  run();
   return true;
 }
 

@@ -152,7 +152,7 @@ class World {
   struct Event {
     uint64_t time;
     uint64_t sequence;
-    std::function<void()> run;
+    size_t slot;  // of what it runs
   };
   struct Later {
     bool operator()(const Event& a, const Event& b) const {
@@ -166,6 +166,8 @@ class World {
   Random random_;
   uint64_t now_ = 0, sequence_ = 0, events_ = 0;
   std::vector<Event> queue_;  // heap by Later
+  std::vector<std::function<void()>> slots_;
+  std::vector<size_t> free_slots_;
   std::vector<std::unique_ptr<Node>> nodes_;
   std::unique_ptr<Network> network_;
   std::vector<std::unique_ptr<io::LoopBackend>> backends_;

@@ -13,8 +13,10 @@ std::span<const std::byte> LogReader::at(uint64_t position, uint64_t bytes) {
   assert(bytes > 0 && bytes <= kAppendBytesMax &&
          position + bytes <= anchor_.segment_end(position));
   if (position < position_ || position + bytes > position_ + bytes_) {
-    load(position,
-         std::min(std::max(bytes, kAheadBytes), anchor_.segment_end(position) - position));
+    // Ahead only where the log is read one append after the other.
+    const bool next = position >= position_ && position < position_ + bytes_ + kGapBytes;
+    load(position, std::min(next ? std::max(bytes, kAheadBytes) : bytes,
+                            anchor_.segment_end(position) - position));
   }
   return {buffer_.get() + (position - position_), bytes};
 }

@@ -1,6 +1,6 @@
-// Reads the log at recovery: by logical position, in pieces of 1 to 4 MiB, synchronously. A sector
-// that the device does not give reads as kUnreadableByte throughout, so that it is judged like any
-// other damage.
+// Reads the log at recovery: by logical position, synchronously; where one append after the other
+// is looked at, in pieces of 1 to 4 MiB. A sector that the device does not give reads as
+// kUnreadableByte throughout, so that it is judged like any other damage.
 #pragma once
 
 #include <span>
@@ -13,7 +13,7 @@ namespace curve::wal {
 
 class LogReader {
  public:
-  static constexpr uint64_t kAheadBytes = 1 << 20;
+  static constexpr uint64_t kAheadBytes = 1 << 20, kGapBytes = 256 << 10;
   static constexpr std::byte kUnreadableByte{0xbd};
 
   LogReader(io::File& file, const Anchor& anchor);

@@ -24,7 +24,7 @@ struct Chain : TestLog {
   void zero(uint64_t id) {
     for (uint64_t p = at[id - 1].position; p < at[id - 1].position + at[id - 1].bytes;
          p += kSectorBytes)
-      file().pages[file_offset(p) / sim::kPageBytes].reset();
+      file().drop_page(file_offset(p) / sim::kPageBytes);
   }
   // Flips a bit of the first inline payload; false: it has none.
   bool harm_payload(uint64_t id) {
@@ -202,7 +202,7 @@ TEST(RecoveryTable, AWholeSegmentCanBeLostAndTheRestIsFound) {
     if (k.position >= segment && k.position < segment + 64 * 1024) lost.push_back(k.id);
   ASSERT_GT(lost.size(), 2u);
   for (uint64_t p = segment; p < segment + 64 * 1024; p += kSectorBytes)
-    log.file().pages[log.file_offset(p) / sim::kPageBytes].reset();
+    log.file().drop_page(log.file_offset(p) / sim::kPageBytes);
   ASSERT_TRUE(log.start());
   log.check(lost);
   EXPECT_EQ(log.seen_ids(), ids(1, 60, lost));
@@ -213,7 +213,7 @@ TEST(RecoveryTable, DamageIsForgottenOnlyWhenItsSegmentIsReleased) {
   log.crash(sim::CrashKind::kKill);
   const uint64_t segment = log.at[0].position + 64 * 1024;
   for (uint64_t p = segment; p < segment + 64 * 1024; p += kSectorBytes)
-    log.file().pages[log.file_offset(p) / sim::kPageBytes].reset();
+    log.file().drop_page(log.file_offset(p) / sim::kPageBytes);
   ASSERT_TRUE(log.start());
   ASSERT_TRUE(log.report().damaged);
   for (uint64_t position : {segment - 1, segment, segment + 5000}) {
@@ -312,11 +312,11 @@ TEST(Anchor, AnAnchorOlderThanTheLogIsRefused) {  // the device lost the writes 
   Chain log(3);
   log.crash(sim::CrashKind::kKill);
   sim::Page before[2];
-  for (int i = 0; i < 2; ++i) before[i] = *log.file().pages[kAnchorOffsets[i] / sim::kPageBytes];
+  for (int i = 0; i < 2; ++i) log.file().read(kAnchorOffsets[i], before[i]);
   ASSERT_TRUE(log.start());
   log.append_and_settle(4);
   log.crash(sim::CrashKind::kKill);
-  for (int i = 0; i < 2; ++i) *log.file().pages[kAnchorOffsets[i] / sim::kPageBytes] = before[i];
+  for (int i = 0; i < 2; ++i) log.file().put(kAnchorOffsets[i], before[i]);
   EXPECT_FALSE(log.start());
   EXPECT_NE(log.refusal().find("lost writes of both anchors"), std::string::npos) << log.refusal();
 }

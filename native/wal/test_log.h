@@ -306,9 +306,7 @@ class TestLog {
   }
   void flip(uint64_t offset) {
     sim::VirtualFile& file = *node_.disk->find(kPath);
-    auto& page = file.pages[offset / sim::kPageBytes];
-    if (!page) page = std::make_unique<sim::Page>();
-    (*page)[offset % sim::kPageBytes] ^= std::byte{0x10};
+    file.make_page(offset / sim::kPageBytes)[offset % sim::kPageBytes] ^= std::byte{0x10};
   }
   void flip_at(uint64_t position) { flip(file_offset(position)); }
 

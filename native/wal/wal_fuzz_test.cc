@@ -9,9 +9,7 @@ namespace curve::wal {
 namespace {
 
 std::span<std::byte> page_at(sim::VirtualFile& file, uint64_t offset) {
-  auto& page = file.pages[offset / sim::kPageBytes];
-  if (!page) page = std::make_unique<sim::Page>();
-  return *page;
+  return {file.make_page(offset / sim::kPageBytes), sim::kPageBytes};
 }
 
 // A value that parsers stumble over.

@@ -12,18 +12,33 @@ namespace {
 
 using namespace curve;
 
-using Pages = std::vector<std::unique_ptr<sim::Page>>;
+// The pages of a file that hold anything: where patches go.
+struct UsedPage {
+  uint64_t index;
+  sim::Page bytes;
+};
+using Pages = std::vector<UsedPage>;
 
-Pages copy_of(const Pages& pages) {
+Pages used_pages(sim::VirtualFile& file) {
   Pages out;
-  out.reserve(pages.size());
-  for (const auto& page : pages) out.push_back(page ? std::make_unique<sim::Page>(*page) : nullptr);
+  for (uint64_t index = 0; index < file.page_count(); ++index) {
+    const std::byte* const page = file.page(index);
+    if (!page) continue;
+    UsedPage& used = out.emplace_back();
+    used.index = index;
+    std::memcpy(used.bytes.data(), page, sim::kPageBytes);
+    if (used.bytes == sim::Page{}) out.pop_back();
+  }
   return out;
+}
+
+void put_pages(sim::VirtualFile& file, const Pages& pages) {
+  file.put_zeros(0, file.page_count() * sim::kPageBytes);
+  for (const UsedPage& page : pages) file.put(page.index * sim::kPageBytes, page.bytes);
 }
 
 struct Image {
   Pages wal, data;
-  uint64_t wal_bytes = 0, data_bytes = 0;
 };
 
 // A store in use: writes of several shapes, a checkpoint, writes behind it, killed.
@@ -39,16 +54,7 @@ Image make_image() {
   cluster.world().crash(cluster.store_node(), sim::CrashKind::kKill);
   sim::VirtualFile& wal = *cluster.store_node().disk->find("/store/wal");
   sim::VirtualFile& data = *cluster.store_node().disk->find("/store/data");
-  return {copy_of(wal.pages), copy_of(data.pages), wal.size, data.size};
-}
-
-// Pages of the file that hold anything: where patches go.
-std::vector<uint64_t> used_pages(const Pages& pages) {
-  std::vector<uint64_t> out;
-  for (uint64_t i = 0; i < pages.size(); ++i) {
-    if (pages[i] && *pages[i] != sim::Page{}) out.push_back(i);
-  }
-  return out;
+  return {used_pages(wal), used_pages(data)};
 }
 
 // The CRC of whatever structure the page begins with.
@@ -80,28 +86,30 @@ void repair(sim::Page& page) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   base::set_log_level(base::LogLevel::kError);
   static const Image image = make_image();
-  static const std::vector<uint64_t> used[2] = {used_pages(image.wal), used_pages(image.data)};
+  const Pages* const used[2] = {&image.wal, &image.data};
 
   fuzz::SmallCluster cluster;
   cluster.start();
   cluster.world().crash(cluster.store_node(), sim::CrashKind::kKill);
   sim::VirtualFile* files[2] = {cluster.store_node().disk->find("/store/wal"),
                                 cluster.store_node().disk->find("/store/data")};
-  files[0]->pages = copy_of(image.wal);
-  files[1]->pages = copy_of(image.data);
+  for (int which = 0; which < 2; ++which) put_pages(*files[which], *used[which]);
 
   // Patch: file and repair, page (of those in use), offset, count, bytes.
   for (size_t at = 0; at + 6 <= size;) {
     const uint8_t kind = data[at];
     const int which = kind & 1;
-    const size_t chosen = (data[at + 1] << 8 | data[at + 2]) % used[which].size();
-    auto& page = files[which]->pages[used[which][chosen]];
+    const size_t chosen = (data[at + 1] << 8 | data[at + 2]) % used[which]->size();
+    const uint64_t place = (*used[which])[chosen].index * sim::kPageBytes;
+    sim::Page page;
+    files[which]->read(place, page);
     const size_t offset = (data[at + 3] << 8 | data[at + 4]) % sim::kPageBytes;
     const size_t count =
         std::min<size_t>({size_t{1} + data[at + 5] % 16, sim::kPageBytes - offset, size - at - 6});
-    std::memcpy(page->data() + offset, data + at + 6, count);
-    if (kind & 2) repair(*page);
-    if (kind & 4) *page = sim::Page{};
+    std::memcpy(page.data() + offset, data + at + 6, count);
+    if (kind & 2) repair(page);
+    if (kind & 4) page = sim::Page{};
+    files[which]->put(place, page);
     at += 6 + count;
   }
   cluster.world().restart(cluster.store_node());
