@@ -16,15 +16,21 @@ import grpc
 from prometheus_client import CollectorRegistry
 
 from csi_driver.controller import Controller
+from csi_driver.devices import Devices
 from csi_driver.identity import Identity
+from csi_driver.in_flight import InFlight
+from csi_driver.mounter.client import Mounter
+from csi_driver.node import Node
 from csi_driver.proto.csi_pb2_grpc import (
     add_ControllerServicer_to_server,
     add_IdentityServicer_to_server,
+    add_NodeServicer_to_server,
 )
 from csi_driver.server import Funnel, listen, make_server
 from csi_driver.settings import CsiSettings
+from curve_py.client.agent import AsyncAgentClient
 from curve_py.config import load_settings
-from curve_py.errors import CurveError
+from curve_py.errors import CurveError, InternalError
 from curve_py.service.http import Health, HttpPort
 from curve_py.service.lifecycle import fail, run_service
 from curve_py.service.meta_client import AsyncMetaClient
@@ -49,34 +55,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def serve(settings: CsiSettings, secret: bytes, stop: asyncio.Event) -> None:
     """Runs the driver until `stop` is set. Raises CurveError."""
+    # First of all: nothing is forked once gRPC's threads run.
+    mounter = None if settings.mode == "controller" else await Mounter.start()
     registry = CollectorRegistry()
     http = HttpPort(registry, lambda: Health(True, "serving"))
     client = AsyncMetaClient(settings.metaservers, secret)
+    agent = AsyncAgentClient(settings.agent_socket)
     funnel = Funnel(settings.call_seconds, registry)
     server = make_server(funnel)
     controller = Controller(client, settings.topology_key)
-    identity = Identity(
-        settings.driver_name, settings.mode in ("controller", "all"), controller.is_ready
-    )
+    has_controller = settings.mode in ("controller", "all")
+    identity = Identity(settings.driver_name, has_controller, controller.is_ready)
     try:
         http_address = await http.start(settings.http_listen)
         add_IdentityServicer_to_server(identity, server)
-        add_ControllerServicer_to_server(controller, server)
+        if has_controller:
+            add_ControllerServicer_to_server(controller, server)
+        if mounter is not None:
+            devices = Devices(agent, mounter)
+            node = Node(settings, client, devices, mounter, InFlight())
+            add_NodeServicer_to_server(node, server)
         listen(server, settings.socket)
         await server.start()
         _log.info(
             "serving",
             extra={"endpoint": settings.endpoint, "mode": settings.mode, "http": http_address},
         )
-        await stop.wait()
+        await _until(stop, mounter)
     finally:
         with contextlib.suppress(grpc.RpcError):
             await server.stop(GRACE_SECONDS)
         await funnel.close()
+        if mounter is not None:
+            await mounter.close()
+        await agent.close()
         await client.close()
         await http.close()
         with contextlib.suppress(OSError):
             settings.socket.unlink()
+
+
+async def _until(stop: asyncio.Event, mounter: Mounter | None) -> None:
+    """Raises CurveError when the mount helper is gone: whoever started us starts us again."""
+    waits = [asyncio.create_task(stop.wait())]
+    if mounter is not None:
+        waits.append(asyncio.create_task(mounter.ended.wait()))
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for each in waits:
+        each.cancel()
+    if not stop.is_set():
+        raise InternalError("The mount helper has ended.", "Start the driver again.")
 
 
 if __name__ == "__main__":

@@ -193,6 +193,10 @@ class Mounter:
         found = await self._call("look", 10.0, path=path)
         return found["kind"], (found["device"][0], found["device"][1]), found["size_bytes"]
 
+    async def canonical(self, path: str) -> str:
+        found: str = await self._call("canonical", path=path)
+        return found
+
     async def make_directory(self, path: str) -> None:
         await self._call("make_directory", path=path)
 

@@ -195,6 +195,12 @@ def _of_os_error(path: str, error: OSError) -> CommandError:
     return CommandError("dead" if dead else "failed", f"{path}: {error.strerror}.")
 
 
+def canonical(path: str) -> str:
+    """As the mount table writes it; what is at its end is not looked at: it may be dead."""
+    directory, name = os.path.split(os.path.normpath(path))
+    return os.path.join(os.path.realpath(directory), name)
+
+
 def make_directory(path: str) -> None:
     Path(path).mkdir(mode=0o750, parents=True, exist_ok=True)
 
@@ -244,6 +250,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         trim,
         usage,
         look,
+        canonical,
         make_directory,
         make_file,
         remove,

@@ -770,24 +770,28 @@ class DetachVolumeResponse(_message.Message):
     def __init__(self, was_attached: _Optional[bool] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("node_id", "zone", "registered_at_ms")
+    __slots__ = ("node_id", "zone", "registered_at_ms", "volumes_max")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     ZONE_FIELD_NUMBER: _ClassVar[int]
     REGISTERED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    VOLUMES_MAX_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     zone: str
     registered_at_ms: int
-    def __init__(self, node_id: _Optional[str] = ..., zone: _Optional[str] = ..., registered_at_ms: _Optional[int] = ...) -> None: ...
+    volumes_max: int
+    def __init__(self, node_id: _Optional[str] = ..., zone: _Optional[str] = ..., registered_at_ms: _Optional[int] = ..., volumes_max: _Optional[int] = ...) -> None: ...
 
 class RegisterNodeRequest(_message.Message):
-    __slots__ = ("header", "node_id", "zone")
+    __slots__ = ("header", "node_id", "zone", "volumes_max")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     ZONE_FIELD_NUMBER: _ClassVar[int]
+    VOLUMES_MAX_FIELD_NUMBER: _ClassVar[int]
     header: _common_pb2.RequestHeader
     node_id: str
     zone: str
-    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ...) -> None: ...
+    volumes_max: int
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., node_id: _Optional[str] = ..., zone: _Optional[str] = ..., volumes_max: _Optional[int] = ...) -> None: ...
 
 class ListNodesRequest(_message.Message):
     __slots__ = ("header",)

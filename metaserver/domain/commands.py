@@ -121,12 +121,13 @@ class AttachVolume:
 
 @dataclass(frozen=True, slots=True)
 class RegisterNode:
-    """New, or with another zone than before."""
+    """New, or another than before."""
 
     request_id: bytes
     at_ms: int
     node_id: str
     zone: str
+    volumes_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,7 @@ class Node:
     node_id: str
     zone: str
     registered_at_ms: int
+    volumes_max: int = 0  # published to it at once; 0: no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +241,7 @@ class Reason(StrEnum):
     CONFLICT = "conflict"
     NO_PLACEMENT = "no_placement"
     FENCED = "fenced"
+    FULL = "full"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,10 @@ _ALLOWED_MODES = {
 
 def register_node(state: MetaState, command: cmd.RegisterNode) -> Result:
     known = state.nodes.get(command.node_id)
-    if known is not None and known.zone == command.zone:
+    if known is not None and (known.zone, known.volumes_max) == (
+        command.zone,
+        command.volumes_max,
+    ):
         return known
     for what, text in (("id", command.node_id), ("zone", command.zone)):
         if not 1 <= len(text) <= NODE_CHARACTERS_MAX:
@@ -55,7 +58,7 @@ def register_node(state: MetaState, command: cmd.RegisterNode) -> Result:
     if known is None and len(state.nodes) >= NODES_MAX:
         raise RefusedError(Reason.CONFLICT, f"A cluster knows at most {NODES_MAX} nodes.")
     registered_at_ms = known.registered_at_ms if known else command.at_ms
-    node = Node(command.node_id, command.zone, registered_at_ms)
+    node = Node(command.node_id, command.zone, registered_at_ms, command.volumes_max)
     state.nodes[command.node_id] = node
     state.next_version()
     return node
@@ -63,7 +66,8 @@ def register_node(state: MetaState, command: cmd.RegisterNode) -> Result:
 
 def publish_volume(state: MetaState, command: cmd.PublishVolume) -> Result:
     volume = state.need_volume("", command.volume_id)
-    if command.node_id not in state.nodes:
+    node = state.nodes.get(command.node_id)
+    if node is None:
         raise RefusedError(
             Reason.NOT_FOUND,
             f"There is no node '{command.node_id}'.",
@@ -98,6 +102,12 @@ def publish_volume(state: MetaState, command: cmd.PublishVolume) -> Result:
     if len(volume.publications) >= PUBLICATIONS_MAX:
         raise RefusedError(
             Reason.CONFLICT, f"A volume is published to at most {PUBLICATIONS_MAX} nodes."
+        )
+    if node.volumes_max and state.published_to(node.node_id) >= node.volumes_max:
+        raise RefusedError(
+            Reason.FULL,
+            f"Node {node.node_id} has {node.volumes_max} volumes, as many as it may.",
+            "Use another node, or unpublish one of them.",
         )
     publication = Publication(command.node_id, command.mode, single_node, command.at_ms)
     publications = tuple(sorted((*volume.publications, publication), key=lambda each: each.node_id))

@@ -10,7 +10,7 @@ volumes. Thread: the asyncio loop.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -107,6 +107,7 @@ class MetaState:
         self._volume_id_of_name: dict[str, int] = {}
         self._volume_ids: list[int] = []
         self._volumes_of_pool: dict[int, int] = {}
+        self._publications_of_node: Counter[str] = Counter()
         self._unfenced: dict[int, None] = {}
 
     # --- Applying -----------------------------------------------------------------------------
@@ -157,6 +158,10 @@ class MetaState:
 
     def volume_count(self, pool_id: int) -> int:
         return self._volumes_of_pool.get(pool_id, 0)
+
+    def published_to(self, node_id: str) -> int:
+        """How many volumes are."""
+        return self._publications_of_node[node_id]
 
     def pool_of_name(self, name: str) -> Pool | None:
         return next((pool for pool in self.pools.values() if pool.name == name), None)
@@ -321,6 +326,8 @@ class MetaState:
         else:
             self.volume_bytes -= before.size_bytes
             self.attachment_count -= len(before.attachments)
+            self._publications_of_node.subtract(p.node_id for p in before.publications)
+        self._publications_of_node.update(p.node_id for p in volume.publications)
         self.volume_bytes += volume.size_bytes
         self.attachment_count += len(volume.attachments)
         if volume.fenced_seq < volume.fence_seq:
@@ -336,6 +343,7 @@ class MetaState:
         self._volumes_of_pool[volume.pool_id] -= 1
         self.volume_bytes -= volume.size_bytes
         self.attachment_count -= len(volume.attachments)
+        self._publications_of_node.subtract(p.node_id for p in volume.publications)
         self._unfenced.pop(volume.volume_id, None)
 
     def _resize_volume(self, command: cmd.ResizeVolume) -> Result:

@@ -112,7 +112,10 @@ def attachment_message(volume: Volume, attachment: Attachment) -> meta_pb2.Attac
 
 def node_message(node: Node) -> meta_pb2.Node:
     return meta_pb2.Node(
-        node_id=node.node_id, zone=node.zone, registered_at_ms=node.registered_at_ms
+        node_id=node.node_id,
+        zone=node.zone,
+        registered_at_ms=node.registered_at_ms,
+        volumes_max=node.volumes_max,
     )
 
 

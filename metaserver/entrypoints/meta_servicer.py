@@ -406,6 +406,7 @@ class MetaServicer(MetaServiceServicer):
             at_ms=now_ms(),
             node_id=request.node_id,
             zone=request.zone,
+            volumes_max=request.volumes_max,
         )
         return convert.node_message(await self._meta.register_node(command))
 

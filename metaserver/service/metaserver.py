@@ -70,6 +70,7 @@ _KIND_OF_REASON = {
     Reason.CONFLICT: ErrorKind.CONFLICT,
     Reason.FENCED: ErrorKind.FENCED,
     Reason.NO_PLACEMENT: ErrorKind.NO_PLACEMENT,
+    Reason.FULL: ErrorKind.NO_SPACE,
 }
 
 
@@ -214,10 +215,13 @@ class Metaserver:
         return result
 
     async def register_node(self, command: RegisterNode) -> Node:
-        """Commits it if it is new or has another zone."""
+        """Commits it if it is new or another than before."""
         state = await self.replicator.read_barrier()
         known = state.nodes.get(command.node_id)
-        if known is not None and known.zone == command.zone:
+        if known is not None and (known.zone, known.volumes_max) == (
+            command.zone,
+            command.volumes_max,
+        ):
             return known
         result = await self.change(command)
         assert isinstance(result, Node)

@@ -370,7 +370,7 @@ def logs(draw: st.DrawFn) -> list[cmd.Command]:
             st.sampled_from(list(AttachMode)),
             st.booleans(),
         ),
-        st.builds(cmd.RegisterNode, ids, small, nodes, st.sampled_from(["", "z1", "z2"])),
+        st.builds(cmd.RegisterNode, ids, small, nodes, st.sampled_from(["", "z1", "z2"]), small),
         st.builds(cmd.UnpublishVolume, ids, small, nodes),
         st.builds(cmd.SetVolumeContent, ids, small, contents),
         st.builds(cmd.ConfirmFenced, small, small),

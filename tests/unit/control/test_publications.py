@@ -100,6 +100,24 @@ def test_publishing_again_is_answered_alike_or_refused(state: MetaState) -> None
     assert publish(state, "n9", SHARED).reason is Reason.NOT_FOUND
 
 
+def test_a_node_has_as_many_volumes_as_it_may(state: MetaState) -> None:
+    run(state, cmd.RegisterNode(new_id(), 9, "n1", "z", 2))
+    for name in ("w", "x"):
+        run(state, cmd.CreateVolume(new_id(), 9, name, "default", 4096, 1 << 24, 1))
+    publish(state, "n1", SHARED)
+    publish(state, "n2", SHARED)
+    assert isinstance(run(state, cmd.PublishVolume(new_id(), 5, 2, "n1", SHARED, False)), Published)
+    restored = restore([snapshot(state)])
+    for each in (state, restored):
+        full = run(each, cmd.PublishVolume(new_id(), 5, 3, "n1", SHARED, False))
+        assert full.reason is Reason.FULL
+        assert isinstance(publish(each, "n1", SHARED), Published)  # it has that one
+    run(state, cmd.DeleteVolume(new_id(), "", 2, True))
+    assert isinstance(run(state, cmd.PublishVolume(new_id(), 5, 3, "n1", SHARED, False)), Published)
+    unpublish(state)
+    assert state.published_to("n1") == 1
+
+
 def test_nodes_are_registered_once_and_may_move(state: MetaState) -> None:
     moved = run(state, cmd.RegisterNode(new_id(), 9, "n1", "y"))
     assert (moved.zone, moved.registered_at_ms) == ("y", 3)
