@@ -226,7 +226,8 @@ def remove(path: str) -> None:
 
 
 def mounts() -> list[dict[str, Any]]:
-    return [asdict(each) for each in parse_mount_table(Path("/proc/self/mountinfo").read_text())]
+    table = Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape")
+    return [asdict(each) for each in parse_mount_table(table)]
 
 
 def backing_file(major: int, minor: int) -> str:

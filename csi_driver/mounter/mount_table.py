@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_ESCAPED = re.compile(r"\\([0-7]{3})")
+_ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Mount:
 def parse_mount_table(text: str) -> list[Mount]:
     """In the order of mounting. Lines of another form are left out."""
     mounts = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         fields = line.split(" ")
         if "-" not in fields[6:]:
             continue
@@ -55,10 +55,10 @@ def mounts_at(mounts: Iterable[Mount], target: str) -> list[Mount]:
 
 
 def _unescaped(text: str) -> str:
-    return (
-        _ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)
-        .encode("latin-1", "replace")
-        .decode("utf-8", "replace")
-        if "\\" in text
-        else text
+    """The kernel writes space, tab, newline and backslash in octal, everything else as it is."""
+    if "\\" not in text:
+        return text
+    raw = text.encode(errors="surrogateescape")
+    return _ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), raw).decode(
+        errors="surrogateescape"
     )

@@ -1,0 +1,273 @@
+"""When a file system is made, checked, mounted, and when not: every combination, on stand-ins."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import grpc
+import pytest
+
+from csi_driver.capabilities import Access
+from csi_driver.failures import CsiError
+from csi_driver.handle import Handle
+from csi_driver.mounter.client import MountError
+from csi_driver.mounter.mount_table import Mount
+from csi_driver.proto import csi_pb2 as csi
+from csi_driver.staging import Staging
+from curve_py.client.records import AttachMode
+from curve_py.proto import agent_pb2
+from curve_py.proto import meta_pb2 as pb
+
+UUID = "6a1c0f7e-0000-5000-8000-000000000001"
+OTHER_UUID = "6a1c0f7e-0000-5000-8000-000000000002"
+HANDLE = Handle(7, UUID)
+PATH = "/staging/v"
+Mode = csi.VolumeCapability.AccessMode
+EXT4 = Access(Mode.SINGLE_NODE_WRITER, "ext4")
+XFS = Access(Mode.SINGLE_NODE_WRITER, "xfs")
+BLOCK = Access(Mode.SINGLE_NODE_WRITER, "")
+NEW, UNKNOWN, RAW = (
+    pb.VOLUME_CONTENT_NEW,
+    pb.VOLUME_CONTENT_UNSPECIFIED,
+    pb.VOLUME_CONTENT_RAW,
+)
+IS_EXT4, IS_XFS = pb.VOLUME_CONTENT_EXT4, pb.VOLUME_CONTENT_XFS
+
+
+class StandIns:
+    """The metaservers, the agent's devices and the mounter, and what was done, in order."""
+
+    def __init__(self) -> None:
+        self.content = NEW
+        self.found = ("", "")
+        self.probe_fails = False
+        self.damaged = False
+        self.mounts_: list[Mount] = []
+        self.dead: set[str] = set()
+        self.states = [agent_pb2.DEVICE_STATE_SERVING]
+        self.kind = "directory"
+        self.done: list[str] = []
+
+    # The metaservers.
+    async def call(self, method: str, request: Any) -> Any:
+        if method == "SetVolumeContent":
+            self.content = request.content
+            self.done.append(f"mark {pb.VolumeContent.Name(request.content)[15:].lower()}")
+        return pb.Volume(id=7, name="v", uuid=UUID, content=self.content)
+
+    # The agent.
+    def _device(self) -> agent_pb2.Device:
+        state = self.states[0] if len(self.states) == 1 else self.states.pop(0)
+        return agent_pb2.Device(
+            volume_id=7, volume_uuid=UUID, device="/dev/loop9", major=7, minor=9, state=state
+        )
+
+    async def attach(self, _handle: Handle, mode: AttachMode) -> agent_pb2.Device:
+        self.done.append(f"attach {mode}")
+        return self._device()
+
+    async def find(self, _handle: Handle) -> agent_pb2.Device | None:
+        return self._device() if self.states else None
+
+    async def all(self) -> list[agent_pb2.Device]:
+        return [self._device()]
+
+    async def detach(self, _handle: Handle, *, force: bool = False) -> None:
+        self.done.append("detach by force" if force else "detach")
+
+    # The mounter.
+    async def probe(self, _device: str) -> tuple[str, str]:
+        if self.probe_fails:
+            raise MountError("failed", "cannot be read")
+        return self.found
+
+    async def make_file_system(self, device: str, kind: str, uuid: str, *, clear: bool) -> None:
+        assert (device, uuid) == ("/dev/loop9", UUID)
+        self.done.append(f"clear and make {kind}" if clear else f"make {kind}")
+        self.damaged = False
+
+    async def check(self, _device: str, kind: str) -> None:
+        self.done.append(f"check {kind}")
+        if self.damaged:
+            raise CsiError(grpc.StatusCode.FAILED_PRECONDITION, "damaged")
+
+    async def mount(self, source: str, target: str, kind: str, options: list[str]) -> None:
+        assert not [mount for mount in self.mounts_ if mount.target == target]
+        self.done.append(f"mount {kind} {','.join(options)}".strip())
+        state = ("ro",) if "ro" in options else ("rw",)
+        self.mounts_.append(Mount((7, 9), "/", target, state, kind, source))
+
+    async def unmount(self, target: str, *, lazily: bool = False) -> None:
+        self.done.append("unmount lazily" if lazily else "unmount")
+        last = [mount for mount in self.mounts_ if mount.target == target][-1]
+        self.mounts_.remove(last)
+
+    async def mounts(self) -> list[Mount]:
+        return list(self.mounts_)
+
+    async def look(self, _path: str) -> tuple[str, tuple[int, int], int]:
+        return self.kind, (0, 0), 0
+
+    async def usage(self, path: str) -> dict[str, int]:
+        if path in self.dead:
+            raise MountError("dead", "Transport endpoint is not connected")
+        return {}
+
+    async def grow(self, _device: str, kind: str, _target: str) -> None:
+        self.done.append(f"grow {kind}")
+
+
+@pytest.fixture
+def world() -> StandIns:
+    return StandIns()
+
+
+async def stage(world: StandIns, access: Access, read_only: bool = False) -> None:
+    staging = Staging(world, world, world)  # type: ignore[arg-type]
+    await staging.stage(HANDLE, access, access.attach_mode(read_only), PATH)
+
+
+async def test_a_new_volume_is_marked_between_mkfs_and_its_first_mount(world: StandIns) -> None:
+    await stage(world, XFS)
+    assert world.done == [
+        "attach exclusive",
+        "make xfs",
+        "check xfs",
+        "mark xfs",
+        "mount xfs",
+        "grow xfs",
+    ]
+
+
+async def test_mkfs_only_on_what_is_known_to_be_new_and_found_empty() -> None:
+    """The rule that costs data when it is broken, for everything that can be the case."""
+    found = [("", ""), ("ext4", UUID), ("ext4", OTHER_UUID), ("xfs", UUID), ("LVM2_member", "x")]
+    contents = (NEW, UNKNOWN, RAW, IS_EXT4, IS_XFS)
+    for content, on_disk, damaged, fails, read_only in product(
+        contents, found, (False, True), (False, True), (False, True)
+    ):
+        world = StandIns()
+        world.content, world.found = content, on_disk
+        world.damaged, world.probe_fails = damaged, fails
+        try:
+            await stage(world, EXT4, read_only)
+            staged = True
+        except CsiError:
+            staged = False
+        made = [step for step in world.done if "make" in step]
+        allowed = content == NEW and not fails and not read_only and on_disk[1] in ("", UUID)
+        if made:
+            assert allowed, (content, on_disk)
+            # What is whole is kept.
+            assert on_disk != ("ext4", UUID) or damaged
+            assert made == (["clear and make ext4"] if on_disk[0] else ["make ext4"])
+        if staged:
+            assert made or on_disk[0] == "ext4"
+            if not read_only:
+                assert world.content == IS_EXT4
+                order = [world.done.index(step) for step in ("check ext4", "mount ext4")]
+                assert order == sorted(order)
+
+
+async def test_it_is_staged_once(world: StandIns) -> None:
+    await stage(world, EXT4)
+    world.done.clear()
+    await stage(world, EXT4)
+    assert world.done == ["attach exclusive", "grow ext4"]
+    assert len(world.mounts_) == 1
+
+
+async def test_it_is_not_staged_in_another_way_as_well(world: StandIns) -> None:
+    await stage(world, EXT4)
+    with pytest.raises(CsiError) as refused:
+        await stage(world, EXT4, read_only=True)
+    assert refused.value.status is grpc.StatusCode.ALREADY_EXISTS
+
+
+async def test_what_others_have_mounted_stays(world: StandIns) -> None:
+    world.mounts_ = [Mount((8, 1), "/", PATH, ("rw",), "ext4", "/dev/sda1")]
+    with pytest.raises(CsiError, match="sda1"):
+        await stage(world, EXT4)
+    assert len(world.mounts_) == 1
+
+
+async def test_a_dead_mount_is_taken_away_and_made_again(world: StandIns) -> None:
+    world.content, world.found = IS_EXT4, ("ext4", UUID)
+    gone = Mount((7, 3), "/", PATH, ("rw",), "ext4", "/dev/loop3")
+    dead = Mount((7, 9), "/", PATH, ("rw",), "ext4", "/dev/loop9")
+    for mounted in ([gone], [dead], [gone, dead]):
+        world.mounts_, world.dead = list(mounted), {PATH}
+        world.done.clear()
+        await stage(world, EXT4)
+        assert world.done.count("unmount lazily") == len(mounted)
+        assert world.done[-2:] == ["mount ext4", "grow ext4"]
+        assert len(world.mounts_) == 1
+
+
+async def test_a_lost_device_is_replaced(world: StandIns) -> None:
+    world.content, world.found = IS_EXT4, ("ext4", UUID)
+    world.states = [agent_pb2.DEVICE_STATE_LOST, agent_pb2.DEVICE_STATE_SERVING]
+    world.mounts_ = [Mount((7, 9), "/", "/pod/v", ("rw",), "ext4", "/dev/loop9")]
+    await stage(world, EXT4)
+    assert world.done[:4] == [
+        "attach exclusive",
+        "unmount lazily",
+        "detach by force",
+        "attach exclusive",
+    ]
+    world.states = [agent_pb2.DEVICE_STATE_LOST]
+    with pytest.raises(CsiError, match="taken away"):
+        await stage(world, EXT4)
+
+
+async def test_copies_and_readers_have_their_options(world: StandIns) -> None:
+    world.content, world.found = IS_XFS, ("xfs", OTHER_UUID)
+    await stage(world, XFS)
+    assert "mount xfs nouuid" in world.done
+    for kind, options in (("xfs", "ro,norecovery,nouuid"), ("ext4", "ro,noload")):
+        reader = StandIns()
+        reader.content, reader.found = UNKNOWN, (kind, UUID)
+        await stage(reader, Access(Mode.MULTI_NODE_READER_ONLY, kind))
+        assert reader.done == ["attach read_only", f"mount {kind} {options}"]
+        assert reader.content == UNKNOWN
+
+
+async def test_a_raw_block_device_is_never_new_again(world: StandIns) -> None:
+    await stage(world, BLOCK, read_only=True)
+    assert world.content == NEW
+    await stage(world, BLOCK)
+    assert world.content == RAW
+    with pytest.raises(CsiError, match="raw block device"):
+        await stage(world, EXT4)
+
+
+async def test_unstage_takes_away_all_that_is_there_and_no_more(world: StandIns) -> None:
+    staging = Staging(world, world, world)  # type: ignore[arg-type]
+    await stage(world, EXT4)
+    world.mounts_.append(Mount((7, 9), "/", "/pod/v", ("rw",), "ext4", "/dev/loop9"))
+    with pytest.raises(CsiError, match="/pod/v"):
+        await staging.unstage(HANDLE, PATH)
+    assert len(world.mounts_) == 2
+    world.mounts_.pop()
+    await staging.unstage(HANDLE, PATH)
+    assert world.done[-2:] == ["unmount", "detach"]
+    assert world.mounts_ == []
+    world.states = []
+    await staging.unstage(HANDLE, PATH)
+    assert world.done[-1] == "detach"
+
+
+async def test_a_raw_device_in_use_is_not_unstaged(world: StandIns) -> None:
+    world.mounts_ = [Mount((0, 5), "/loop9", "/pod/dev", ("rw",), "devtmpfs", "udev")]
+    with pytest.raises(CsiError, match="/pod/dev"):
+        await Staging(world, world, world).unstage(HANDLE, PATH)  # type: ignore[arg-type]
+
+
+async def test_unstage_of_a_lost_device_waits_for_nobody(world: StandIns) -> None:
+    await stage(world, EXT4)
+    world.mounts_.append(Mount((7, 9), "/", "/pod/v", ("rw",), "ext4", "/dev/loop9"))
+    world.states = [agent_pb2.DEVICE_STATE_LOST]
+    await Staging(world, world, world).unstage(HANDLE, PATH)  # type: ignore[arg-type]
+    assert world.done[-3:] == ["unmount lazily", "unmount lazily", "detach by force"]
+    assert world.mounts_ == []
