@@ -388,7 +388,7 @@ class Controller(ControllerServicer):
         return csi.Volume(
             volume_id=str(Handle(volume.id, volume.uuid)),
             capacity_bytes=volume.size_bytes,
-            volume_context=_context_of(volume),
+            volume_context=context_of(volume),
         )
 
     async def is_ready(self) -> bool:
@@ -417,7 +417,8 @@ def _can_hold(volume: pb.Volume, file_system: str) -> bool:
     return volume.content != pb.VOLUME_CONTENT_RAW and held in (None, file_system)
 
 
-def _context_of(volume: pb.Volume) -> dict[str, str]:
+def context_of(volume: pb.Volume) -> dict[str, str]:
+    """What nodes are told of a volume; nothing of one that somebody else has made."""
     try:
         kept = json.loads(volume.labels[LABEL_REQUEST])["parameters"]
         return parse_parameters({k: v for k, v in kept.items() if k in _CONTEXT_KEYS}).context()

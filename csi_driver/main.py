@@ -28,6 +28,7 @@ from csi_driver.proto.csi_pb2_grpc import (
 )
 from csi_driver.server import Funnel, listen, make_server
 from csi_driver.settings import CsiSettings
+from csi_driver.upkeep import Upkeep
 from curve_py.client.agent import AsyncAgentClient
 from curve_py.config import load_settings
 from curve_py.errors import CurveError, InternalError
@@ -66,6 +67,7 @@ async def serve(settings: CsiSettings, secret: bytes, stop: asyncio.Event) -> No
     controller = Controller(client, settings.topology_key)
     has_controller = settings.mode in ("controller", "all")
     identity = Identity(settings.driver_name, has_controller, controller.is_ready)
+    tending: asyncio.Task[None] | None = None
     try:
         http_address = await http.start(settings.http_listen)
         add_IdentityServicer_to_server(identity, server)
@@ -73,8 +75,13 @@ async def serve(settings: CsiSettings, secret: bytes, stop: asyncio.Event) -> No
             add_ControllerServicer_to_server(controller, server)
         if mounter is not None:
             devices = Devices(agent, mounter)
-            node = Node(settings, client, devices, mounter, InFlight())
+            in_flight = InFlight()
+            node = Node(settings, client, devices, mounter, in_flight)
             add_NodeServicer_to_server(node, server)
+            upkeep = Upkeep(client, devices, mounter, in_flight, settings.watch_seconds, registry)
+            if not await mounter.may_grow_ext4():
+                _log.warning("mounted ext4 does not grow here: CAP_SYS_RESOURCE is missing")
+            tending = asyncio.create_task(upkeep.run())
         listen(server, settings.socket)
         await server.start()
         _log.info(
@@ -83,6 +90,9 @@ async def serve(settings: CsiSettings, secret: bytes, stop: asyncio.Event) -> No
         )
         await _until(stop, mounter)
     finally:
+        if tending is not None:
+            tending.cancel()
+            await asyncio.gather(tending, return_exceptions=True)
         with contextlib.suppress(grpc.RpcError):
             await server.stop(GRACE_SECONDS)
         await funnel.close()

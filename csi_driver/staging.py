@@ -165,9 +165,15 @@ class Staging:
         return True
 
     async def _grow(self, device: agent_pb2.Device, kind: str, path: str, mode: AttachMode) -> None:
-        """The other half of an expansion, however long ago the first one was."""
-        if mode is not AttachMode.READ_ONLY:
+        """The other half of an expansion, however long ago the first one was. What keeps it from
+        growing keeps nobody from using it; NodeExpandVolume says so.
+        """
+        if mode is AttachMode.READ_ONLY:
+            return
+        try:
             await self._mounter.grow(device.device, kind, path)
+        except CsiError as error:
+            _log.warning("it does not grow", extra={"device": device.device, "error": str(error)})
 
     # --- Unstage --------------------------------------------------------------------------------
 

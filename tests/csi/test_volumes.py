@@ -1,0 +1,252 @@
+"""Volumes in use on one node: refusals, access modes, resizing; growing and trimming by itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+import grpc
+import pytest
+from csi_harness import (
+    GIB,
+    MIB,
+    CsiNode,
+    Mode,
+    block_capability,
+    eventually,
+    mount_capability,
+)
+
+from csi_driver.mounter.commands import may_grow_ext4
+from csi_driver.proto import csi_pb2 as csi
+
+MOUNT, BLOCK = mount_capability(), block_capability()
+
+
+def status_of(error: pytest.ExceptionInfo[grpc.RpcError]) -> grpc.StatusCode:
+    return error.value.code()  # type: ignore[no-any-return]
+
+
+def size_of(path: Path) -> int:
+    with open(path, "rb", buffering=0) as file:
+        return file.seek(0, os.SEEK_END)
+
+
+def file_system_bytes(path: Path) -> int:
+    found = os.statvfs(path)
+    return found.f_blocks * found.f_frsize
+
+
+def expand(node: CsiNode, volume: str, size_bytes: int) -> int:
+    """The controller's half."""
+    answer = node.call(
+        "ControllerExpandVolume",
+        csi.ControllerExpandVolumeRequest(
+            volume_id=volume, capacity_range=csi.CapacityRange(required_bytes=size_bytes)
+        ),
+    )
+    assert answer.node_expansion_required
+    grown: int = answer.capacity_bytes
+    return grown
+
+
+def expand_here(node: CsiNode, volume: str, path: Path) -> int:
+    """The node's half."""
+    answer = node.call(
+        "NodeExpandVolume", csi.NodeExpandVolumeRequest(volume_id=volume, volume_path=str(path))
+    )
+    grown: int = answer.capacity_bytes
+    return grown
+
+
+class Writer:
+    """Writes to files of a directory until stopped; every write must succeed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._stop = threading.Event()
+        self.written = 0
+        self.error: OSError | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        block = os.urandom(64 * 1024)
+        try:
+            while not self._stop.is_set():
+                with open(self._directory / f"w{self.written % 8}", "wb") as file:
+                    file.write(block)
+                    os.fsync(file.fileno())
+                self.written += 1
+        except OSError as error:
+            self.error = error
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        assert self.error is None
+        assert self.written
+
+
+def test_data_survives_from_pod_to_pod(node: CsiNode) -> None:
+    for capability, name in ((mount_capability("ext4"), "e"), (mount_capability("xfs"), "x")):
+        volume = node.create(f"keep-{name}", capability)
+        target = node.use(volume, capability)
+        (target / "file").write_bytes(b"kept" * 1000)
+        node.end_use(volume)
+        assert not target.exists()
+        target = node.use(volume, capability)
+        assert (target / "file").read_bytes() == b"kept" * 1000
+        readers = node.mount(volume, capability, "reader", readonly=True)
+        with pytest.raises(OSError, match="Read-only"):
+            (readers / "file").write_bytes(b"")
+        with pytest.raises(grpc.RpcError) as held:
+            node.unstage(volume)
+        assert status_of(held) is grpc.StatusCode.FAILED_PRECONDITION
+        node.unmount(volume, "reader")
+        node.end_use(volume)
+        node.delete(volume)
+    assert (node.mounts(), node.devices(), node.loops()) == ([], [], [])
+
+
+def test_a_volume_with_data_is_never_formatted(node: CsiNode) -> None:
+    """Raw data without any signature on it: nothing that a probe could find."""
+    volume = node.create("raw", BLOCK)
+    device = node.use(volume, BLOCK)
+    with open(device, "r+b", buffering=0) as file:
+        file.seek(100 * MIB)
+        file.write(b"\x5a" * 4096)
+    node.end_use(volume)
+    context = node.publish(volume, MOUNT)
+    with pytest.raises(grpc.RpcError, match="raw block device") as refused:
+        node.stage(volume, MOUNT, context)
+    assert status_of(refused) is grpc.StatusCode.FAILED_PRECONDITION
+    node.unstage(volume)
+    node.unpublish(volume)
+    device = node.use(volume, BLOCK)
+    with open(device, "rb", buffering=0) as file:
+        file.seek(100 * MIB)
+        assert file.read(4096) == b"\x5a" * 4096
+    node.end_use(volume)
+    node.delete(volume)
+
+
+def test_a_volume_that_is_not_published_here_is_not_staged(node: CsiNode) -> None:
+    volume = node.create("elsewhere", MOUNT)
+    with pytest.raises(grpc.RpcError, match="not published") as refused:
+        node.stage(volume, MOUNT, {})
+    assert status_of(refused) is grpc.StatusCode.FAILED_PRECONDITION
+    node.staging_path(volume).rmdir()
+    node.delete(volume)
+
+
+def test_readers(node: CsiNode) -> None:
+    volume = node.create("readers", MOUNT)
+    target = node.use(volume, MOUNT)
+    (target / "file").write_bytes(b"read")
+    node.end_use(volume)
+    reader = mount_capability(mode=Mode.MULTI_NODE_READER_ONLY)
+    target = node.use(volume, reader)
+    assert (target / "file").read_bytes() == b"read"
+    with pytest.raises(OSError, match="Read-only"):
+        (target / "file").write_bytes(b"")
+    node.end_use(volume)
+    node.delete(volume)
+
+
+@pytest.mark.parametrize("kind", ["xfs", "ext4", "block"])
+def test_resize_in_use(node: CsiNode, kind: str) -> None:
+    capability = BLOCK if kind == "block" else mount_capability(kind)
+    volume = node.create(f"resize-{kind}", capability)
+    target = node.use(volume, capability)
+    writer = None if kind == "block" else Writer(target)
+    assert expand(node, volume, 2 * GIB) == 2 * GIB
+    assert expand(node, volume, 2 * GIB) == 2 * GIB
+    if kind == "ext4" and not may_grow_ext4():
+        with pytest.raises(grpc.RpcError, match="CAP_SYS_RESOURCE") as refused:
+            expand_here(node, volume, target)
+        assert status_of(refused) is grpc.StatusCode.FAILED_PRECONDITION
+    else:
+        for _ in range(2):
+            assert expand_here(node, volume, target) == 2 * GIB
+            shown = size_of(target) if kind == "block" else file_system_bytes(target)
+            assert shown > 1.8 * GIB
+    if writer is not None:
+        writer.stop()
+    with pytest.raises(grpc.RpcError) as refused:
+        node.call(
+            "ControllerExpandVolume",
+            csi.ControllerExpandVolumeRequest(
+                volume_id=volume, capacity_range=csi.CapacityRange(limit_bytes=GIB)
+            ),
+        )
+    assert status_of(refused) is grpc.StatusCode.OUT_OF_RANGE
+    node.end_use(volume)
+    node.delete(volume)
+
+
+def test_the_halves_of_a_resize_are_apart_and_everything_is_restarted_between(
+    node: CsiNode,
+) -> None:
+    capability = mount_capability("xfs")
+    volume = node.create("halves", capability)
+    target = node.use(volume, capability)
+    expand(node, volume, 2 * GIB)
+    node.kill("csi")
+    node.start_driver()
+    assert expand_here(node, volume, node.staging_path(volume)) == 2 * GIB
+    assert file_system_bytes(target) > 1.8 * GIB
+    node.end_use(volume)
+    # And while nobody has it: it is staged with its new size.
+    expand(node, volume, 3 * GIB)
+    target = node.use(volume, capability)
+    assert file_system_bytes(target) > 2.8 * GIB
+    node.end_use(volume)
+    node.delete(volume)
+
+
+def test_a_volume_grows_by_itself_up_to_its_limit(node: CsiNode) -> None:
+    capability = mount_capability("xfs")
+    volume = node.create(
+        "grows", capability, 512 * MIB, autoGrowThreshold="40", autoGrowLimit="1GiB"
+    )
+    target = node.use(volume, capability)
+    before = file_system_bytes(target)
+    subprocess.run(["fallocate", "-l", "250MiB", str(target / "a")], check=True)
+    eventually(lambda: file_system_bytes(target) > before + 90 * MIB)
+    subprocess.run(["fallocate", "-l", "200MiB", str(target / "b")], check=True)
+    eventually(lambda: file_system_bytes(target) > 900 * MIB)
+    answer = node.call("ControllerGetVolume", csi.ControllerGetVolumeRequest(volume_id=volume))
+    assert answer.volume.capacity_bytes == GIB
+    node.end_use(volume)
+    node.delete(volume)
+
+
+def test_what_was_deleted_is_given_back(node: CsiNode) -> None:
+    volume = node.create("trimmed", MOUNT, trimInterval="1s")
+    target = node.use(volume, MOUNT)
+    (target / "file").write_bytes(os.urandom(64 * MIB))
+    os.sync()
+    (target / "file").unlink()
+
+    def is_trimmed() -> bool:
+        return '"message": "trimmed"' in node.log("csi")
+
+    eventually(is_trimmed)
+    node.end_use(volume)
+    node.delete(volume)
+
+
+def test_stats(node: CsiNode) -> None:
+    for capability, name in ((MOUNT, "m"), (BLOCK, "b")):
+        volume = node.create(f"stats-{name}", capability)
+        target = node.use(volume, capability)
+        request = csi.NodeGetVolumeStatsRequest(volume_id=volume, volume_path=str(target))
+        answer = node.call("NodeGetVolumeStats", request)
+        assert not answer.volume_condition.abnormal
+        assert answer.usage[0].total > 0.9 * GIB
+        assert len(answer.usage) == (1 if capability is BLOCK else 2)
+        node.end_use(volume)
+        node.delete(volume)
