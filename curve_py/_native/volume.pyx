@@ -1,7 +1,7 @@
-"""Open volumes and NBD exports on one native thread (native/export/volume_node.h). curve_py.client is the pleasant side."""
+"""Open volumes and their exports on one native thread (native/export/volume_node.h). curve_py.client is the pleasant side."""
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libcpp cimport bool as cbool
 from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
@@ -23,6 +23,8 @@ cdef extern from "native/export/volume_node.h" namespace "curve::exports" nogil:
         uint64_t reads, writes, read_bytes, written_bytes, retries, reconnects, leader_changes, inflight, longest_ns
     cdef cppclass NbdStats:
         uint64_t connections, requests, errors, read_bytes, written_bytes
+    cdef cppclass FuseStats:
+        uint64_t requests, errors, read_bytes, written_bytes, resent, inflight
     cdef cppclass CVolumeNode "curve::exports::VolumeNode":
         void close_volume(uint64_t volume)
         cbool fenced(uint64_t volume)
@@ -34,7 +36,20 @@ cdef extern from "native/export/volume_node.h" namespace "curve::exports" nogil:
         void nbd_remove(uint64_t server, const string& name)
         void nbd_close(uint64_t server)
         NbdStats nbd_stats(uint64_t server)
+        int fuse_fd(uint64_t fuse)
+        void fuse_grew(uint64_t fuse)
+        cbool fuse_ended(uint64_t fuse)
+        cbool fuse_can_resend(uint64_t fuse)
+        FuseStats fuse_stats(uint64_t fuse)
+        void fuse_stop(uint64_t fuse)
         void stop()
+
+
+cdef extern from "native/export/loop_device.h" namespace "curve::exports" nogil:
+    Outcome grow_loop(uint32_t number)
+    Outcome detach_loop(uint32_t number, const string& uuid, cbool force)
+    string loop_identity(uint32_t number)
+    uint64_t loop_size_bytes(uint32_t number)
 
 
 cdef extern from "curve_py/_native/volume_glue.h" namespace "curve::glue" nogil:
@@ -42,6 +57,9 @@ cdef extern from "curve_py/_native/volume_glue.h" namespace "curve::glue" nogil:
     cbool node_open_volume(CVolumeNode& node, const string& map, uint64_t& into, Error& error)
     Outcome node_update_map(CVolumeNode& node, uint64_t volume, const string& map)
     cbool node_nbd_listen(CVolumeNode& node, const string& address, string& bound, uint64_t& into, Error& error)
+    cbool node_fuse_start(CVolumeNode& node, uint64_t volume, const string& uuid, cbool read_only, int fd, uint64_t& into,
+                          Error& error)
+    cbool node_fuse_attach(CVolumeNode& node, uint64_t fuse, const string& uuid, cbool read_only, uint32_t& into, Error& error)
     int node_submit_and_wait(CVolumeNode& node, uint64_t volume, int type, uint64_t offset, uint64_t size, void* memory,
                              cbool no_unmap)
     void node_submit(CVolumeNode& node, uint64_t volume, int type, uint64_t offset, uint64_t size, void* memory, cbool no_unmap,
@@ -234,6 +252,90 @@ cdef class VolumeNode:
             s = node.nbd_stats(server)
         return {"connections": s.connections, "requests": s.requests, "errors": s.errors, "read_bytes": s.read_bytes,
                 "written_bytes": s.written_bytes}
+
+    def fuse_start(self, uint64_t volume, str uuid, bint read_only, int fd=-1):
+        """The export. `fd` (taken over): of a file system that an earlier process began."""
+        cdef CVolumeNode* node = self._open()
+        cdef string text = uuid.encode()
+        cdef uint64_t fuse = 0
+        cdef Error error
+        cdef cbool good
+        with nogil:
+            good = node_fuse_start(node[0], volume, text, read_only, fd, fuse, error)
+        if not good:
+            raise native_error(code_number(error.code), error.message.decode())
+        return fuse
+
+    def fuse_attach(self, uint64_t fuse, str uuid, bint read_only):
+        """Makes the loop device; its number."""
+        cdef CVolumeNode* node = self._open()
+        cdef string text = uuid.encode()
+        cdef uint32_t number = 0
+        cdef Error error
+        cdef cbool good
+        with nogil:
+            good = node_fuse_attach(node[0], fuse, text, read_only, number, error)
+        if not good:
+            raise native_error(code_number(error.code), error.message.decode())
+        return number
+
+    def fuse_fd(self, uint64_t fuse):
+        cdef CVolumeNode* node = self._open()
+        cdef int out
+        with nogil:
+            out = node.fuse_fd(fuse)
+        return out
+
+    def fuse_grew(self, uint64_t fuse):
+        cdef CVolumeNode* node = self._open()
+        with nogil:
+            node.fuse_grew(fuse)
+
+    def fuse_ended(self, uint64_t fuse):
+        cdef CVolumeNode* node = self._open()
+        cdef cbool out
+        with nogil:
+            out = node.fuse_ended(fuse)
+        return bool(out)
+
+    def fuse_can_resend(self, uint64_t fuse):
+        cdef CVolumeNode* node = self._open()
+        cdef cbool out
+        with nogil:
+            out = node.fuse_can_resend(fuse)
+        return bool(out)
+
+    def fuse_stats(self, uint64_t fuse):
+        cdef CVolumeNode* node = self._open()
+        cdef FuseStats s
+        with nogil:
+            s = node.fuse_stats(fuse)
+        return {"requests": s.requests, "errors": s.errors, "read_bytes": s.read_bytes, "written_bytes": s.written_bytes,
+                "resent": s.resent, "inflight": s.inflight}
+
+    def fuse_stop(self, uint64_t fuse):
+        cdef CVolumeNode* node = self._open()
+        with nogil:
+            node.fuse_stop(fuse)
+
+    def loop_grow(self, uint32_t number):
+        cdef Outcome outcome
+        with nogil:
+            outcome = grow_loop(number)
+        _raise(outcome)
+
+    def loop_detach(self, uint32_t number, str uuid, bint force):
+        cdef string text = uuid.encode()
+        cdef Outcome outcome
+        with nogil:
+            outcome = detach_loop(number, text, force)
+        _raise(outcome)
+
+    def loop_identity(self, uint32_t number):
+        return loop_identity(number).decode()
+
+    def loop_size_bytes(self, uint32_t number):
+        return loop_size_bytes(number)
 
     def close(self):
         """Closes everything; waits for what is in flight. Idempotent."""

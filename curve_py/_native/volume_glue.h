@@ -2,6 +2,7 @@
 #pragma once
 
 #include "curve_py/_native/glue.h"
+#include "native/export/loop_device.h"
 #include "native/export/volume_node.h"
 
 namespace curve::glue {
@@ -20,6 +21,14 @@ inline Outcome node_update_map(exports::VolumeNode& node, uint64_t volume, const
 inline bool node_nbd_listen(exports::VolumeNode& node, const std::string& address, std::string& bound, uint64_t& into,
                             Error& error) {
   return take(node.nbd_listen(address, &bound), into, error);
+}
+inline bool node_fuse_start(exports::VolumeNode& node, uint64_t volume, const std::string& uuid, bool read_only, int fd,
+                            uint64_t& into, Error& error) {
+  return take(node.fuse_start(volume, uuid, read_only, fd), into, error);
+}
+inline bool node_fuse_attach(exports::VolumeNode& node, uint64_t fuse, const std::string& uuid, bool read_only,
+                             uint32_t& into, Error& error) {
+  return take(node.fuse_attach(fuse, uuid, read_only), into, error);
 }
 inline int node_submit_and_wait(exports::VolumeNode& node, uint64_t volume, int type, uint64_t offset, uint64_t bytes,
                                 void* memory, bool no_unmap) {

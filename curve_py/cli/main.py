@@ -16,15 +16,19 @@ from curve_py.cli.chunkserver import drain, list_chunkservers, remove, undrain
 from curve_py.cli.cluster import down, status, up
 from curve_py.cli.copyset import list_copysets, show_copyset
 from curve_py.cli.internal import exporter, map_feed
+from curve_py.cli.node import doctor
 from curve_py.cli.output import PROGRAM, Output
 from curve_py.cli.scrub import start as scrub_start
 from curve_py.cli.scrub import status as scrub_status
 from curve_py.cli.store import dump_wal, inspect
 from curve_py.cli.task import list_tasks
 from curve_py.cli.volume import (
+    attach,
+    attachments,
     check,
     create,
     delete,
+    detach,
     export,
     list_volumes,
     resize,
@@ -44,12 +48,15 @@ app.command("up")(up.run)
 app.command("down")(down.run)
 app.command("status")(status.run)
 
-volume = typer.Typer(help="Volumes and their exports.", no_args_is_help=True)
+volume = typer.Typer(help="Volumes, their devices and exports.", no_args_is_help=True)
 volume.command("create")(create.run)
 volume.command("list")(list_volumes.run)
 volume.command("show")(show.run)
 volume.command("resize")(resize.run)
 volume.command("delete")(delete.run)
+volume.command("attach")(attach.run)
+volume.command("detach")(detach.run)
+volume.command("attachments")(attachments.run)
 volume.command("export")(export.run)
 volume.command("unexport")(unexport.run)
 volume.command("check")(check.run)
@@ -85,6 +92,10 @@ bench = typer.Typer(help="Measurements.", no_args_is_help=True)
 bench.command("failover")(failover.run)
 bench.command("rebuild")(rebuild.run)
 app.add_typer(bench, name="bench")
+
+node = typer.Typer(help="This machine as a user of volumes.", no_args_is_help=True)
+node.command("doctor")(doctor.run)
+app.add_typer(node, name="node")
 
 internal = typer.Typer(help="For programs of this project.", hidden=True, no_args_is_help=True)
 internal.command("map-feed")(map_feed.run)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -177,8 +177,19 @@ class AsyncVolumes:
     ) -> AsyncVolume:
         """As Volumes.open."""
         request = attach_request(name, mode, holder, refuse_when_attached)
+        return await self.attach(request, mode)
+
+    async def attach(
+        self,
+        request: pb.AttachVolumeRequest,
+        mode: AttachMode,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> AsyncVolume:
+        """`open` for those who ask for more; `on_change` is called after a new map, and after the
+        attachment was lost. The volume is called as the request calls it.
+        """
         answer = await self._client.call("AttachVolume", request, ATTACH_SECONDS)
-        volume = AsyncVolume(self._cluster, name, mode, attached(answer))
+        volume = AsyncVolume(self._cluster, request.name, mode, attached(answer), on_change)
         self._cluster.remember(volume)
         return volume
 
@@ -187,10 +198,16 @@ class AsyncVolume:
     """Made by AsyncVolumes.open; an async context manager. As Volume, with awaits."""
 
     def __init__(
-        self, cluster: AsyncCluster, name: str, mode: AttachMode, attachment: Attached
+        self,
+        cluster: AsyncCluster,
+        name: str,
+        mode: AttachMode,
+        attachment: Attached,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        self.name, self.mode = name, mode
-        self._cluster, self._attachment = cluster, attachment
+        self.name, self.mode, self.attachment = name, mode, attachment
+        self._cluster = cluster
+        self._on_change = on_change
         self._lost = ""
         self._closed = False
         self._users = 0
@@ -260,24 +277,41 @@ class AsyncVolume:
 
     @property
     def epoch(self) -> int:
-        return self._attachment.epoch
+        return self.attachment.epoch
 
     @property
     def fenced(self) -> bool:
         return bool(self._lost) or (not self._closed and self._cluster.node().fenced(self._handle))
 
+    @property
+    def lost_reason(self) -> str:
+        """Why the attachment was lost; "" while it is not."""
+        return self._lost
+
+    @property
+    def handle(self) -> int:
+        """In the native node, for exports."""
+        return self._handle
+
+    def stats(self) -> dict[str, int]:
+        """Counters of the native client."""
+        return self._cluster.node().stats(self._handle)
+
     async def resize(self, size_bytes: int) -> None:
         """Grows the volume; afterwards the new size is in force here."""
-        client = self._cluster.client
-        await client.call(
+        await self._cluster.client.call(
             "ResizeVolume",
-            pb.ResizeVolumeRequest(volume_id=self._attachment.volume_id, size_bytes=size_bytes),
+            pb.ResizeVolumeRequest(volume_id=self.attachment.volume_id, size_bytes=size_bytes),
         )
-        message = await client.call(
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """What the metaservers say of the volume now, its size for one, is in force afterwards."""
+        message = await self._cluster.client.call(
             "GetVolumeMap",
             pb.GetVolumeMapRequest(
-                volume_id=self._attachment.volume_id,
-                attachment_id=self._attachment.attachment_id,
+                volume_id=self.attachment.volume_id,
+                attachment_id=self.attachment.attachment_id,
             ),
         )
         self._check()
@@ -285,29 +319,32 @@ class AsyncVolume:
 
     async def _watch(self) -> None:
         """Follows the map until closed; see MapWatcher."""
-        known, pause = self._attachment.map_version, _RETRY_SECONDS
+        known, pause = self.attachment.map_version, _RETRY_SECONDS
         while True:
             request = pb.WatchVolumeMapRequest(
-                volume_id=self._attachment.volume_id,
-                attachment_id=self._attachment.attachment_id,
+                volume_id=self.attachment.volume_id,
+                attachment_id=self.attachment.attachment_id,
                 known_map_version=known,
             )
             try:
                 async for event in self._cluster.client.stream("WatchVolumeMap", request):
                     if event.HasField("lost"):
-                        self._lost = event.lost.reason or "Another attachment has taken over."
-                        return
+                        return self._lose(event.lost.reason)
                     if event.map.map_version > known and not self._closed:
                         self._cluster.node().update_map(self._handle, event.map.encoded)
                         known = event.map.map_version
+                        self._on_change()
                     pause = _RETRY_SECONDS
             except (FencedError, NotFoundError) as error:
-                self._lost = error.message
-                return
+                return self._lose(error.message)
             except CurveError:
                 pass  # no metaserver serves now: the map that is there stays in use
             await asyncio.sleep(pause)
             pause = min(pause * 2, _RETRY_SECONDS_MAX)
+
+    def _lose(self, reason: str) -> None:
+        self._lost = reason or "Another attachment has taken over."
+        self._on_change()
 
     async def close(self) -> None:
         """Waits for what is in flight and detaches. Idempotent."""
@@ -321,8 +358,8 @@ class AsyncVolume:
         self._cluster.forget(self)
         if not self._lost:
             request = pb.DetachVolumeRequest(
-                volume_id=self._attachment.volume_id,
-                attachment_id=self._attachment.attachment_id,
+                volume_id=self.attachment.volume_id,
+                attachment_id=self.attachment.attachment_id,
             )
             with contextlib.suppress(CurveError):
                 await self._cluster.client.call("DetachVolume", request, DETACH_SECONDS)

@@ -48,6 +48,7 @@ class Attached:
 def attach_request(
     name: str, mode: AttachMode, holder: str | None, refuse_when_attached: bool
 ) -> pb.AttachVolumeRequest:
+    """What an attach asks for; agents add more."""
     return pb.AttachVolumeRequest(
         name=name,
         mode=MODE_TO_PROTO[mode],

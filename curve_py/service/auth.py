@@ -146,9 +146,12 @@ class Verifier:
 
 
 class GuardInterceptor(grpc.aio.ServerInterceptor):
-    """Verifies each call on its raw bytes, parses them, runs the handler, and maps its errors."""
+    """Verifies each call on its raw bytes, parses them, runs the handler, and maps its errors.
 
-    def __init__(self, verifier: Verifier, metrics: RpcMetrics | None = None) -> None:
+    Without a verifier whoever can connect may call.
+    """
+
+    def __init__(self, verifier: Verifier | None, metrics: RpcMetrics | None = None) -> None:
         self._verifier = verifier
         self._metrics = metrics
 
@@ -210,7 +213,8 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
             self._metrics.answered(method, outcome, seconds)
 
     def _admit(self, method: str, handler: Any, body: bytes, context: Any) -> Any:
-        self._verifier.verify(method, context.invocation_metadata() or (), body)
+        if self._verifier is not None:
+            self._verifier.verify(method, context.invocation_metadata() or (), body)
         try:
             return handler.request_deserializer(body)
         except Exception:

@@ -1,7 +1,10 @@
 #include "native/export/volume_node.h"
 
+#include <unistd.h>
+
 #include <map>
 
+#include "native/export/loop_device.h"
 #include "native/io/loop_thread.h"
 
 namespace curve::exports {
@@ -37,6 +40,7 @@ struct VolumeNode::State {
   base::BufferPool pool;
   std::map<uint64_t, std::unique_ptr<client::VolumeClient>> volumes;  // loop thread only
   std::map<uint64_t, std::unique_ptr<NbdServer>> servers;             // loop thread only
+  std::map<uint64_t, std::unique_ptr<FuseExport>> fuses;              // loop thread only
   io::EventQueue<Completion> events;
   uint64_t next_id = 1;  // loop thread only
   bool stopped = false;
@@ -256,15 +260,85 @@ NbdStats VolumeNode::nbd_stats(uint64_t server) const {
   return out;
 }
 
+// ---- FUSE ----
+
+Result<uint64_t> VolumeNode::fuse_start(uint64_t volume, const std::string& uuid, bool read_only,
+                                        int fd) {
+  const bool resumed = fd >= 0;
+  if (!resumed) {
+    auto opened = open_fuse();
+    if (!opened) return opened.error();
+    fd = *opened;
+  }
+  uint64_t id = 0;
+  state_->wait([&] {
+    client::VolumeClient* device = state_->find(volume);
+    if (!device) return;
+    id = state_->next_id++;
+    state_->fuses[id] = std::make_unique<FuseExport>(
+        state_->thread->loop(), state_->pool, fd, loop_file_name(uuid), device, read_only, resumed);
+  });
+  if (id != 0) return id;
+  close(fd);
+  return Error{Code::kNotFound, "no such volume"};
+}
+
+template <class Get>
+auto VolumeNode::ask_fuse(uint64_t fuse, Get get) const {
+  decltype(get(std::declval<FuseExport&>())) out{};
+  state_->wait([&] {
+    auto it = state_->fuses.find(fuse);
+    if (it != state_->fuses.end()) out = get(*it->second);
+  });
+  return out;
+}
+
+int VolumeNode::fuse_fd(uint64_t fuse) const {
+  return ask_fuse(fuse, [](FuseExport& e) { return e.fd(); });
+}
+bool VolumeNode::fuse_ended(uint64_t fuse) const {
+  return ask_fuse(fuse, [](FuseExport& e) { return e.ended(); });
+}
+bool VolumeNode::fuse_can_resend(uint64_t fuse) const {
+  return ask_fuse(fuse, [](FuseExport& e) { return e.can_resend(); });
+}
+FuseStats VolumeNode::fuse_stats(uint64_t fuse) const {
+  return ask_fuse(fuse, [](FuseExport& e) { return e.stats(); });
+}
+void VolumeNode::fuse_grew(uint64_t fuse) {
+  ask_fuse(fuse, [](FuseExport& e) { return e.grew(), true; });
+}
+
+Result<uint32_t> VolumeNode::fuse_attach(uint64_t fuse, const std::string& uuid, bool read_only) {
+  const int fd = fuse_fd(fuse);
+  if (fd <= 0) return Error{Code::kNotFound, "no such export"};
+  return attach_loop(fd, uuid, read_only);
+}
+
+void VolumeNode::fuse_stop(uint64_t fuse) {
+  state_->wait_for([&](std::function<void()> ended) {
+    auto it = state_->fuses.find(fuse);
+    if (it == state_->fuses.end()) return ended();
+    it->second->close([this, fuse, ended] {
+      state_->thread->call([this, fuse, ended] {
+        state_->fuses.erase(fuse);
+        ended();
+      });
+    });
+  });
+}
+
 void VolumeNode::stop() {
   if (state_->stopped) return;
   state_->stopped = true;
-  std::vector<uint64_t> servers, volumes;
+  std::vector<uint64_t> servers, volumes, fuses;
   state_->wait([&] {
+    for (const auto& [id, fuse] : state_->fuses) fuses.push_back(id);
     for (const auto& [id, server] : state_->servers) servers.push_back(id);
     for (const auto& [id, volume] : state_->volumes) volumes.push_back(id);
   });
   for (uint64_t id : servers) nbd_close(id);
+  for (uint64_t id : fuses) fuse_stop(id);
   for (uint64_t id : volumes) close_volume(id);
   state_->thread->stop_and_join();
   state_->thread->loop().abandon();

@@ -1,7 +1,8 @@
-// Open volumes and their NBD exports on one native loop thread, for a process whose control is
-// elsewhere (Python). Data never passes through the control thread: requests name memory of the
-// caller, completions come back by an event queue or by waking a waiter. Thread: methods may be
-// called from any thread; those that say so block (without holding anything the loop needs).
+// Open volumes and their exports (NBD, FUSE with loop devices) on one native loop thread, for a
+// process whose control is elsewhere (Python). Data never passes through the control thread:
+// requests name memory of the caller, completions come back by an event queue or by waking a
+// waiter. Thread: methods may be called from any thread; those that say so block (without holding
+// anything the loop needs).
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "native/client/volume_client.h"
+#include "native/export/fuse_export.h"
 #include "native/export/nbd_server.h"
 
 namespace curve::exports {
@@ -49,9 +51,25 @@ class VolumeNode {
                   const std::string& name);  // blocks until its connections are gone
   void nbd_close(uint64_t server);           // likewise
   NbdStats nbd_stats(uint64_t server) const;
+
+  // A volume as a block device (fuse_export.h, loop_device.h). `fd` -1: a new file system;
+  // otherwise the descriptor of one that an earlier process began, which is owned and continued.
+  Result<uint64_t> fuse_start(uint64_t volume, const std::string& uuid, bool read_only, int fd);
+  int fuse_fd(uint64_t fuse) const;  // of the export: to be duplicated, not closed
+  // Makes the device; its number. Blocks.
+  Result<uint32_t> fuse_attach(uint64_t fuse, const std::string& uuid, bool read_only);
+  void fuse_grew(uint64_t fuse);
+  bool fuse_ended(uint64_t fuse) const;
+  bool fuse_can_resend(uint64_t fuse) const;
+  FuseStats fuse_stats(uint64_t fuse) const;
+  void fuse_stop(uint64_t fuse);  // blocks until the device has given back all requests
+
   void stop();  // closes everything; blocks
 
  private:
+  template <class Get>
+  auto ask_fuse(uint64_t fuse, Get get) const;
+
   struct State;
   std::unique_ptr<State> state_;
   explicit VolumeNode(std::unique_ptr<State> state);

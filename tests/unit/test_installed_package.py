@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-PACKAGES = {"curve_py", "metaserver", "chunkserver", "csi_driver"}
-SCRIPTS = {"curve", "curve-metaserver", "curve-chunkserver", "curve-csi"}
+PACKAGES = {"curve_py", "metaserver", "chunkserver", "csi_driver", "node_agent"}
+SCRIPTS = {"curve", "curve-metaserver", "curve-chunkserver", "curve-csi", "curve-agent"}
 
 
 @pytest.fixture(scope="module")

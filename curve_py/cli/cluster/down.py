@@ -1,7 +1,8 @@
-"""curve down: stops exports, chunkservers and metaservers; all data stays."""
+"""curve down: stops devices, exports, chunkservers and metaservers; all data stays."""
 
 from __future__ import annotations
 
+from curve_py.cli.local.agent import LocalAgent
 from curve_py.cli.local.cluster import LocalCluster
 from curve_py.cli.local.exports import Exports
 from curve_py.cli.options import DirOption, JsonOption
@@ -16,8 +17,9 @@ def run(dir: DirOption = None, json: JsonOption = False) -> None:  # noqa: A002
     description = directory.load()
     cluster = LocalCluster(directory)
     with cluster.locked():
+        agents = LocalAgent(directory).stop()
         exports = Exports(directory).stop_all()
-        stopped = cluster.stop(description)
+        stopped = agents + cluster.stop(description)
     output.result(
         {"directory": str(directory.path), "stopped": stopped, "exports_stopped": exports},
         f"Stopped {len(stopped)} services and {len(exports)} export processes; "

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from curve_py.cli.local.agent import NAME as AGENT
+from curve_py.cli.local.agent import LocalAgent
 from curve_py.cli.local.cluster import LocalCluster, service_names
 from curve_py.cli.local.exports import Exports, export_fields
 from curve_py.cli.options import DirOption, JsonOption
@@ -49,6 +51,8 @@ def run(
         started = cluster.start_missing(description)
         with output.progress() as progress:
             cluster.wait_ready(description, progress)
+        if LocalAgent(directory).start_again():
+            started.append(AGENT)
     ended = Exports(directory).ended()
     output.result(
         {
@@ -92,5 +96,6 @@ def _stay(cluster: LocalCluster, description: Description, output: Output) -> No
             time.sleep(0.2)
             cluster.check_running()
     finally:
+        LocalAgent(cluster.directory).stop()
         Exports(cluster.directory).stop_all()
         cluster.stop(description)

@@ -1,0 +1,136 @@
+"""What this machine has for block devices, and what would be chosen: `curve node doctor`.
+
+Owns: the probes and their sentences. Looks, and changes nothing. May block for a moment: it makes
+an event loop and opens devices.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+from curve_py.client.native import start_node
+from curve_py.errors import CurveError
+
+_KERNEL_MIN = (6, 1)
+_KERNEL_RESEND = (6, 9)  # FUSE_NOTIFY_RESEND
+_CAP_SYS_ADMIN = 21
+_CAP_IPC_LOCK = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked for."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """Everything, and what follows from it."""
+
+    findings: tuple[Finding, ...]
+    chosen: str  # fuse; "" when no type of device is possible
+    reason: str
+    replaceable: bool
+    replaceable_detail: str
+    version: str
+
+
+def examine() -> Examination:
+    """Of the machine that this runs on, with the privileges of this process."""
+    needed = [
+        _kernel(),
+        _privilege(),
+        _device("fuse", "/dev/fuse", "modprobe fuse"),
+        _device("loop", "/dev/loop-control", "modprobe loop"),
+        _io_uring(),
+    ]
+    findings = (*needed, _memory_lock(), _nbd())
+    missing = [finding for finding in needed if not finding.ok]
+    chosen = "" if missing else "fuse"
+    if missing:
+        reason = f"No device can be made: {missing[0].detail}"
+    else:
+        reason = "A loop device over FUSE: it is there, and needs no module that is not."
+    replaceable = not missing and kernel_version() >= _KERNEL_RESEND
+    if missing:
+        detail = "There are no devices to replace an agent under."
+    elif replaceable:
+        detail = "The kernel asks a new agent again for what the old one had not answered."
+    else:
+        detail = (
+            f"Linux {platform.release()} cannot ask again for what a killed agent had not answered "
+            "(6.9 can): detach all devices before the agent is replaced."
+        )
+    version = importlib.metadata.version("curve")
+    return Examination(findings, chosen, reason, replaceable, detail, version)
+
+
+def kernel_version() -> tuple[int, int]:
+    found = re.match(r"(\d+)\.(\d+)", platform.release())
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _kernel() -> Finding:
+    ok = kernel_version() >= _KERNEL_MIN
+    remedy = "" if ok else "Linux 6.1 or later is needed."
+    return Finding("kernel", ok, f"Linux {platform.release()}.", remedy)
+
+
+def _capabilities() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def _privilege() -> Finding:
+    ok = bool(_capabilities() >> _CAP_SYS_ADMIN & 1)
+    detail = "CAP_SYS_ADMIN is there." if ok else "CAP_SYS_ADMIN is missing."
+    remedy = "" if ok else "Run the agent as root, or in a privileged container."
+    return Finding("privilege", ok, detail, remedy)
+
+
+def _device(name: str, path: str, remedy: str) -> Finding:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return Finding(name, False, f"{path}: {error.strerror}.", f"Try: {remedy}")
+    return Finding(name, True, f"{path} can be opened.")
+
+
+def _io_uring() -> Finding:
+    try:
+        start_node(b"").close()
+    except CurveError as error:
+        return Finding("io_uring", False, error.message, error.remedy)
+    return Finding("io_uring", True, "An event loop can be made.")
+
+
+def _memory_lock() -> Finding:
+    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    ok = limit == resource.RLIM_INFINITY or bool(_capabilities() >> _CAP_IPC_LOCK & 1)
+    if ok:
+        return Finding("memory lock", True, "The agent can lock its memory.")
+    return Finding(
+        "memory lock",
+        False,
+        f"At most {limit // 1024} KiB can be locked: short of memory, the agent may wait for what "
+        "waits for it.",
+        "Give it CAP_IPC_LOCK, or set its RLIMIT_MEMLOCK to unlimited.",
+    )
+
+
+def _nbd() -> Finding:
+    if Path("/sys/module/nbd").exists():
+        return Finding("nbd", True, "The kernel has nbd; this version makes no devices of it.")
+    return Finding("nbd", False, "The kernel's nbd is not loaded.", "It is not needed.")

@@ -1,0 +1,429 @@
+"""The devices of this node: made, found again after a restart, grown, taken away.
+
+Owns: what is served, and the order of every step, so that a kill between any two of them leaves
+nothing that the next agent does not find: the descriptor is with the holder before the device
+exists, the record is written before anybody hears of the device. Invariants: one device for a
+volume; a volume is opened again only with a new epoch, and only by the attachment that the record
+names (R12); a call for a volume that another is busy with is refused. Thread: the asyncio loop;
+what waits for the kernel runs on others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from curve_py.client import AsyncCluster, AsyncVolume, AttachMode
+from curve_py.client.attachment import DETACH_SECONDS, attach_request
+from curve_py.client.native import VolumeNode
+from curve_py.errors import (
+    BusyError,
+    ConflictError,
+    CurveError,
+    CurveIoError,
+    FencedError,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+    UnsupportedError,
+)
+from curve_py.proto import agent_pb2 as pb
+from curve_py.proto import meta_pb2
+from node_agent.handover import Holder
+from node_agent.records import Record, Records
+
+_log = logging.getLogger(__name__)
+_LOOP_MAJOR = 7
+_GRACE_SECONDS = 5.0  # for requests in flight when a device is taken away by force
+_RETRY_SECONDS = 0.1
+_RETRY_SECONDS_MAX = 2.0
+
+
+@dataclass(slots=True)
+class Served:
+    """One device, as it is now."""
+
+    record: Record
+    state: pb.DeviceState = pb.DEVICE_STATE_STARTING
+    lost_reason: str = ""
+    volume: AsyncVolume | None = None
+    fuse: int = 0  # export of the native node; 0: none
+    size_bytes: int = 0
+    growing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def device(self) -> str:
+        return f"/dev/loop{self.record.number}"
+
+
+class Devices:
+    """Of one agent."""
+
+    def __init__(
+        self, cluster: AsyncCluster, node_id: str, records: Records, holder: Holder
+    ) -> None:
+        self._cluster, self._node_id = cluster, node_id
+        self._records, self._holder = records, holder
+        self._served: dict[int, Served] = {}
+        self._busy: set[int] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def _node(self) -> VolumeNode:
+        return self._cluster.node()
+
+    # --- Asked for ------------------------------------------------------------------------------
+
+    async def attach(self, request: pb.AttachDeviceRequest) -> pb.Device:
+        """The device, usable. Raises CurveError."""
+        if request.device_type == pb.DEVICE_TYPE_NBD:
+            raise UnsupportedError(
+                "This agent makes no NBD devices.", "Leave the device type away, or ask for fuse."
+            )
+        volume = await self._look_up(request.volume_name, request.volume_id)
+        if request.volume_uuid not in ("", volume.uuid):
+            raise ConflictError(
+                f"Volume '{volume.name}' is {volume.uuid} and not {request.volume_uuid}.",
+                "It is another volume than the one that was asked for.",
+            )
+        with self._exclusively(volume.id):
+            known = self._served.get(volume.id)
+            if known is not None and known.state == pb.DEVICE_STATE_LOST:
+                await self._end(known, force=False)
+            elif known is not None:
+                return self._same(known, request)
+            return await self._make(volume, request)
+
+    async def detach(self, request: pb.DetachDeviceRequest) -> bool:
+        """Whether there was a device. Raises ConflictError while it is open, unless forced."""
+        served = self._find(request.volume_name, request.volume_id)
+        if served is None:
+            return False
+        with self._exclusively(served.record.volume_id):
+            if served.state == pb.DEVICE_STATE_STARTING and not request.force:
+                raise UnavailableError(
+                    f"{served.device} is not served yet: no metaserver answers.", "Try again."
+                )
+            await self._end(served, request.force)
+        return True
+
+    async def refresh(self, request: pb.RefreshDeviceRequest) -> pb.Device:
+        """The device, with the size that the volume has now. Raises CurveError."""
+        served = self._find(request.volume_name, request.volume_id)
+        if served is None:
+            raise NotFoundError("The volume has no device on this node.", "Attach it first.")
+        with self._exclusively(served.record.volume_id):
+            if served.volume is None:
+                raise UnavailableError(f"{served.device} is not served now.", served.lost_reason)
+            await served.volume.refresh()
+            await self._grow(served)
+        return self.message(served)
+
+    def messages(self) -> list[pb.Device]:
+        """In order of volumes."""
+        return [self.message(served) for _, served in sorted(self._served.items())]
+
+    def served(self) -> list[Served]:
+        return list(self._served.values())
+
+    def message(self, served: Served) -> pb.Device:
+        record = served.record
+        return pb.Device(
+            volume_id=record.volume_id,
+            volume_name=record.volume_name,
+            volume_uuid=record.volume_uuid,
+            device_type=pb.DEVICE_TYPE_FUSE,
+            device=served.device,
+            major=_LOOP_MAJOR,
+            minor=record.number,
+            link=str(self._records.link(record.volume_uuid)),
+            size_bytes=served.size_bytes,
+            read_only=record.read_only,
+            shared=record.shared,
+            state=served.state,
+            lost_reason=served.lost_reason,
+            attachment_id=record.attachment_id,
+            epoch=record.epoch,
+            attached_at_ms=record.attached_at_ms,
+        )
+
+    def _same(self, known: Served, request: pb.AttachDeviceRequest) -> pb.Device:
+        record = known.record
+        if (record.read_only, record.shared) != (request.read_only, request.shared):
+            has = "read-only" if record.read_only else "shared" if record.shared else "exclusive"
+            raise ConflictError(
+                f"Volume '{record.volume_name}' is {known.device} on this node already, {has}.",
+                "Detach it first.",
+            )
+        if known.state == pb.DEVICE_STATE_STARTING:
+            raise UnavailableError(
+                f"{known.device} is not served yet: no metaserver answers.", "Try again."
+            )
+        return self.message(known)
+
+    async def _look_up(self, name: str, volume_id: int) -> meta_pb2.Volume:
+        if not name and not volume_id:
+            raise InvalidError("A volume is named by its name or its id.")
+        request = meta_pb2.GetVolumeRequest(name=name, volume_id=volume_id)
+        volume: meta_pb2.Volume = await self._cluster.client.call("GetVolume", request)
+        return volume
+
+    def _find(self, name: str, volume_id: int) -> Served | None:
+        if not name and not volume_id:
+            raise InvalidError("A volume is named by its name or its id.")
+        for served in self._served.values():
+            if (volume_id or served.record.volume_id) == served.record.volume_id and (
+                name or served.record.volume_name
+            ) == served.record.volume_name:
+                return served
+        return None
+
+    @contextlib.contextmanager
+    def _exclusively(self, volume_id: int) -> Iterator[None]:
+        if volume_id in self._busy:
+            raise BusyError("Another call works on the device of this volume.", "Try again.")
+        self._busy.add(volume_id)
+        try:
+            yield
+        finally:
+            self._busy.discard(volume_id)
+
+    # --- Made -----------------------------------------------------------------------------------
+
+    async def _make(self, volume: meta_pb2.Volume, request: pb.AttachDeviceRequest) -> pb.Device:
+        record = Record(
+            volume_id=volume.id,
+            volume_name=volume.name,
+            volume_uuid=volume.uuid,
+            device_type="fuse",
+            number=0,
+            read_only=request.read_only,
+            shared=request.shared,
+            attachment_id=0,
+            epoch=0,
+            attached_at_ms=time.time_ns() // 1_000_000,
+        )
+        opened = await self._open(record, steal=request.steal, published=request.published)
+        record = _continued(record, opened)
+        fuse = 0
+        try:
+            uuid, read_only = record.volume_uuid, record.read_only
+            fuse = await asyncio.to_thread(self._node.fuse_start, opened.handle, uuid, read_only)
+            self._holder.put(uuid, self._node.fuse_fd(fuse))
+            number = await asyncio.to_thread(self._node.fuse_attach, fuse, uuid, read_only)
+            served = Served(replace(record, number=number), volume=opened, fuse=fuse)
+            await asyncio.to_thread(self._records.save, served.record, served.device)
+        except BaseException as error:
+            if fuse:
+                await asyncio.to_thread(self._node.fuse_stop, fuse)
+                self._holder.drop(record.volume_uuid)
+            await self._take_strays({record.volume_uuid})
+            await opened.close()
+            if isinstance(error, CurveIoError):
+                raise UnsupportedError(error.message, "See `curve node doctor`.") from None
+            raise
+        served.size_bytes = self._node.loop_size_bytes(number)
+        served.state = pb.DEVICE_STATE_SERVING
+        self._served[record.volume_id] = served
+        self._changed(record.volume_id)  # what happened while it was not known yet
+        _log.info("attached", extra={"volume": record.volume_name, "device": served.device})
+        return self.message(served)
+
+    async def _open(
+        self, record: Record, *, steal: bool = False, published: bool = False
+    ) -> AsyncVolume:
+        """A new attachment (R12); of a record that has one it continues that one."""
+        mode = AttachMode.EXCLUSIVE
+        if record.read_only:
+            mode = AttachMode.READ_ONLY
+        elif record.shared:
+            mode = AttachMode.SHARED
+        holder = f"node {self._node_id} agent pid {os.getpid()}"[:128]
+        request = attach_request("", mode, holder, refuse_when_attached=not steal)
+        request.volume_id = record.volume_id
+        request.node_id = self._node_id
+        request.published = published
+        request.continues_attachment_id = record.attachment_id
+        volume_id = record.volume_id
+        return await self._cluster.volumes().attach(request, mode, lambda: self._changed(volume_id))
+
+    # --- Found again ----------------------------------------------------------------------------
+
+    async def resume(self) -> None:
+        """Takes up what an earlier agent has left; goes on in the background."""
+        held = await asyncio.to_thread(self._holder.held)
+        records = await asyncio.to_thread(self._records.load)
+        for record in records:
+            served = Served(record, size_bytes=self._node.loop_size_bytes(record.number))
+            self._served[record.volume_id] = served
+            self._start(self._take_up(served, held.pop(record.volume_uuid, -1)))
+        # Begun, and heard of by nobody.
+        for uuid, descriptor in held.items():
+            os.close(descriptor)
+            self._holder.drop(uuid)
+        await self._take_strays(set(held))
+
+    async def _take_up(self, served: Served, descriptor: int) -> None:
+        record = served.record
+        if self._node.loop_identity(record.number) != record.volume_uuid:
+            _log.warning("a device was detached by somebody", extra={"device": served.device})
+            await self._forget(served, descriptor)
+            return
+        if descriptor < 0:
+            self._lose(served, "The agent and its holder were killed, and the device with them.")
+            return
+        pause = _RETRY_SECONDS
+        while True:
+            try:
+                served.volume = await self._open(record)
+                break
+            except (FencedError, NotFoundError) as error:
+                os.close(descriptor)  # all that waits there fails
+                self._holder.drop(record.volume_uuid)
+                self._lose(served, error.message)
+                return
+            except CurveError as error:
+                _log.warning(
+                    "a volume cannot be opened yet",
+                    extra={"volume": record.volume_name, "error": error.message},
+                )
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _RETRY_SECONDS_MAX)
+        served.fuse = await asyncio.to_thread(
+            self._node.fuse_start,
+            served.volume.handle,
+            record.volume_uuid,
+            record.read_only,
+            descriptor,
+        )
+        served.record = _continued(record, served.volume)
+        served.state = pb.DEVICE_STATE_SERVING
+        await asyncio.to_thread(self._records.save, served.record, served.device)
+        _log.info("taken up", extra={"volume": record.volume_name, "device": served.device})
+        self._changed(record.volume_id)
+
+    async def _take_strays(self, uuids: set[str]) -> None:
+        """Loop devices of these volumes, which nobody was told of."""
+        for entry in await asyncio.to_thread(os.listdir, "/sys/block"):
+            if not entry.startswith("loop") or not entry[4:].isdigit():
+                continue
+            number = int(entry[4:])
+            uuid = self._node.loop_identity(number)
+            if uuid in uuids:
+                with contextlib.suppress(CurveError):
+                    await asyncio.to_thread(self._node.loop_detach, number, uuid, True)
+
+    # --- Changed --------------------------------------------------------------------------------
+
+    def _changed(self, volume_id: int) -> None:
+        """A new map, or the attachment is lost."""
+        served = self._served.get(volume_id)
+        if served is None or served.volume is None:
+            return
+        if served.volume.lost_reason:
+            self._lose(served, served.volume.lost_reason)
+        elif served.fuse:
+            self._start(self._grow(served))
+
+    def _lose(self, served: Served, reason: str) -> None:
+        if served.state != pb.DEVICE_STATE_LOST:
+            served.state, served.lost_reason = pb.DEVICE_STATE_LOST, reason
+            _log.error(
+                "a device is lost",
+                extra={"volume": served.record.volume_name, "device": served.device, "why": reason},
+            )
+
+    async def _grow(self, served: Served) -> None:
+        async with served.growing:
+            volume = served.volume
+            if volume is None or volume.lost_reason or not served.fuse:
+                return
+            size_bytes = volume.size
+            if size_bytes <= served.size_bytes:
+                return
+            await asyncio.to_thread(self._node.fuse_grew, served.fuse)
+            await asyncio.to_thread(self._node.loop_grow, served.record.number)
+            served.size_bytes = self._node.loop_size_bytes(served.record.number)
+            extra = {"device": served.device, "bytes": served.size_bytes}
+            _log.info("grown", extra=extra)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("work on a device failed", exc_info=error)
+
+    # --- Taken away -----------------------------------------------------------------------------
+
+    async def _end(self, served: Served, force: bool) -> None:
+        record = served.record
+        try:
+            await asyncio.to_thread(
+                self._node.loop_detach, record.number, record.volume_uuid, force
+            )
+        except BusyError:
+            raise ConflictError(
+                f"{served.device} of volume '{record.volume_name}' is open: mounted, or used by a "
+                "process.",
+                "Unmount it; or detach it by force, and its users get errors.",
+            ) from None
+        async with served.growing:
+            await self._forget(served, -1)
+        _log.info("detached", extra={"volume": record.volume_name, "device": served.device})
+
+    async def _forget(self, served: Served, descriptor: int) -> None:
+        """After the device has gone, or has been given up."""
+        record = served.record
+        await asyncio.to_thread(self._records.remove, record.volume_uuid)
+        if served.fuse:
+            await self._stop_export(served)
+        if descriptor >= 0:
+            os.close(descriptor)
+        self._holder.drop(record.volume_uuid)
+        self._served.pop(record.volume_id, None)
+        if served.volume is not None:
+            await served.volume.close()
+        elif served.state != pb.DEVICE_STATE_LOST:
+            request = meta_pb2.DetachVolumeRequest(
+                volume_id=record.volume_id, attachment_id=record.attachment_id
+            )
+            with contextlib.suppress(CurveError):
+                await self._cluster.client.call("DetachVolume", request, DETACH_SECONDS)
+
+    async def _stop_export(self, served: Served) -> None:
+        """What no majority answers ends with an error, as its volume is closed."""
+        ending = asyncio.ensure_future(asyncio.to_thread(self._node.fuse_stop, served.fuse))
+        served.fuse = 0
+        done, _ = await asyncio.wait({ending}, timeout=_GRACE_SECONDS)
+        if not done and served.volume is not None:
+            _log.warning("requests do not end", extra={"device": served.device})
+            await served.volume.close()
+        await ending
+
+    async def close(self) -> None:
+        """Takes all devices away; those that are open by force."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for served in self.served():
+            try:
+                await self._end(served, force=False)
+            except CurveError as error:
+                _log.error("a device is taken away by force", extra={"error": error.message})
+                with contextlib.suppress(CurveError):
+                    await self._end(served, force=True)
+
+
+def _continued(record: Record, volume: AsyncVolume) -> Record:
+    attachment = volume.attachment
+    return replace(record, attachment_id=attachment.attachment_id, epoch=attachment.epoch)
