@@ -16,13 +16,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 
 from node_agent import handover
 
 WORKER_MODULE = "node_agent.worker"
-_LIVED_WELL_SECONDS = 10.0
 _PAUSE_SECONDS = 0.2
 _PAUSE_SECONDS_MAX = 5.0
 
@@ -34,7 +32,7 @@ class Supervisor:
         self._arguments = list(arguments)
         self._held: dict[str, int] = {}
         self._stopping = False
-        self._served = False  # some worker has
+        self._served = self._ever_served = False  # the last worker; some worker
         self._failures = 0
         self._signals_in, self._signals_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -44,17 +42,16 @@ class Supervisor:
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(self._signals_out)
         while True:
-            began = time.monotonic()
+            self._served = False
             code = self._run_worker()
             if self._stopping:
                 return max(code, 0)
-            if not self._served and not self._held:
+            if not self._ever_served and not self._held:
                 return code if code > 0 else 1  # it has said why
-            self._failures = 0 if time.monotonic() - began > _LIVED_WELL_SECONDS else self._failures
-            # The first time at once: I/O waits.
-            pause = _PAUSE_SECONDS * 2 ** (self._failures - 1) if self._failures else 0.0
-            self._failures = min(self._failures + 1, 10)
-            self._wait(min(pause, _PAUSE_SECONDS_MAX))
+            # At once, since I/O waits, unless the last one did not even get as far as that.
+            self._failures = 0 if self._served else self._failures + 1
+            if self._failures:
+                self._wait(min(_PAUSE_SECONDS * self._failures, _PAUSE_SECONDS_MAX))
             if self._stopping:
                 return 0
 
@@ -110,7 +107,7 @@ class Supervisor:
             case "drop":
                 self._drop(message["key"])
             case "serving":
-                self._served = True
+                self._served = self._ever_served = True
             case "get":
                 with contextlib.suppress(OSError):
                     for key, held in self._held.items():

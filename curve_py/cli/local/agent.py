@@ -6,6 +6,7 @@ file, of Kubernetes) is named by its socket, and is left alone. May block.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -64,7 +65,8 @@ class LocalAgent:
         """
         if self._foreign or not self.is_running:
             return []
-        with self.client() as agent:
+        # One that does not answer is ended all the same.
+        with contextlib.suppress(UnavailableError, CurveTimeoutError), self.client() as agent:
             for device in agent.list().devices:
                 agent.detach(volume_id=device.volume_id)
         return self._processes.stop([NAME])

@@ -22,7 +22,7 @@ def run(dir: DirOption = None, json: JsonOption = False) -> None:  # noqa: A002
             devices = list(client.list().devices)
     device_of = {device.attachment_id: device for device in devices}
     rows = [
-        (volume.name, a.mode, a.node_id or a.holder, _shown(device_of.get(a.attachment_id)))
+        (volume.name, str(a.mode), a.node_id or a.holder, _shown(device_of.get(a.attachment_id)))
         for volume in volumes
         for a in volume.attachments
     ]
