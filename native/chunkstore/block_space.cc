@@ -114,9 +114,9 @@ void BlockSpace::checkpoint_durable() {
   covered_.clear();
 }
 
-bool BlockSpace::reserve(uint64_t blocks, bool into_reserve) {
+bool BlockSpace::reserve(uint64_t blocks, Keep keep) {
   if (blocks == 0) return true;
-  if (free_count_ < reserved_ + blocks + (into_reserve ? 0 : kept_)) return false;
+  if (free_count_ < reserved_ + blocks + kept_of(kept_, keep)) return false;
   reserved_ += blocks;
   return true;
 }

@@ -16,13 +16,18 @@
 #include <vector>
 
 #include "native/chunkstore/bit_tree.h"
+#include "native/chunkstore/chunkstore.h"
 
 namespace curve::chunkstore {
+
+constexpr uint64_t kept_of(uint64_t reserve, Keep keep) {
+  return keep == Keep::kAll ? reserve : keep == Keep::kHalf ? reserve / 2 : 0;
+}
 
 class BlockSpace {
  public:
   BlockSpace() = default;
-  // Blocks 1 .. blocks, all free; the last `kept` are for reserve(.., into_reserve) only.
+  // Blocks 1 .. blocks, all free; the last `kept` are the reserve.
   BlockSpace(uint64_t blocks, uint64_t kept);
 
   // A free block, now taken; 0 when there is none. `hint` (a block number or 0) is used if it is
@@ -49,7 +54,7 @@ class BlockSpace {
   void begin_checkpoint();  // what was freed so far waits for this one
   void checkpoint_durable();
 
-  bool reserve(uint64_t blocks, bool into_reserve);
+  bool reserve(uint64_t blocks, Keep keep);
   void unreserve(uint64_t blocks);
 
   uint64_t total() const { return total_; }
@@ -58,6 +63,7 @@ class BlockSpace {
   uint64_t available() const {  // to reserve(), without what is kept
     return free_count_ > reserved_ + kept_ ? free_count_ - reserved_ - kept_ : 0;
   }
+  uint64_t kept() const { return kept_; }
   uint64_t pending() const { return freed_.size() + covered_.size() + waiting_; }
   uint64_t mapped() const { return mapped_; }
   uint64_t taken() const { return taken_; }

@@ -239,12 +239,12 @@ uint64_t ChunkStore::block_offset_bytes(uint32_t physical) const {
   return state_->geometry.block_offset(physical);
 }
 
-bool ChunkStore::reserve(uint32_t blocks, uint32_t pages, bool into_reserve) {
+bool ChunkStore::reserve(uint32_t blocks, uint32_t pages, Keep keep) {
   State& s = *state_;
   const uint64_t pages_free = s.map.capacity() - s.map.live();
-  if (pages != 0 && pages_free < s.pages_reserved + pages + (into_reserve ? 0 : s.pages_kept))
+  if (pages != 0 && pages_free < s.pages_reserved + pages + kept_of(s.pages_kept, keep))
     return false;
-  if (!s.space.reserve(blocks, into_reserve)) return false;
+  if (!s.space.reserve(blocks, keep)) return false;
   s.pages_reserved += pages;
   return true;
 }
@@ -260,6 +260,11 @@ uint32_t ChunkStore::blocks_available() const {
   const auto left = [](uint64_t free, uint64_t taken) { return free > taken ? free - taken : 0; };
   const uint64_t pages = left(s.map.capacity() - s.map.live(), s.pages_reserved + s.pages_kept);
   return static_cast<uint32_t>(std::min<uint64_t>({s.space.available(), pages, UINT32_MAX}));
+}
+
+uint32_t ChunkStore::blocks_kept() const {
+  return static_cast<uint32_t>(
+      std::min<uint64_t>({state_->space.kept(), state_->pages_kept, UINT32_MAX}));
 }
 
 Usage ChunkStore::usage() const {

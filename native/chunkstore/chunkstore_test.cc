@@ -184,22 +184,25 @@ TEST_F(ChunkStoreTest, BlocksOfAChunkLieSideBySideAlsoWhenChunksGrowTogether) {
 
 TEST_F(ChunkStoreTest, ReservationsAreKeptAndTheReserveIsForRecovery) {  // R8
   const Usage all = store->usage();
-  const auto kept = static_cast<uint32_t>(all.blocks_total * 2 / 100);
+  const auto kept_of = [](uint64_t all) {  // docs/formats/store.md, reserve_percent
+    return static_cast<uint32_t>(std::max(all * 2 / 100, std::min<uint64_t>(136, all / 16)));
+  };
+  const uint32_t kept = kept_of(all.blocks_total);
   const auto most = static_cast<uint32_t>(all.blocks_total) - kept;
   EXPECT_FALSE(store->reserve(most + 1, 0));
   EXPECT_TRUE(store->reserve(most, 0));
   EXPECT_FALSE(store->reserve(1, 0));
   EXPECT_EQ(store->take_block(), 0u);
-  EXPECT_TRUE(store->reserve(kept, 0, true));
+  EXPECT_TRUE(store->reserve(kept, 0, Keep::kNothing));
   EXPECT_EQ(store->take_block(true), 0u);
   EXPECT_EQ(store.write(1, kChunk, 0, 1, 1, 1), 0) << "what was reserved can be allocated";
   store->unreserve(most + kept, 0);
-  const auto pages_kept = static_cast<uint32_t>(all.pages_total * 2 / 100);
+  const uint32_t pages_kept = kept_of(all.pages_total);
   const auto pages = static_cast<uint32_t>(store->usage().pages_free);
   EXPECT_FALSE(store->reserve(0, pages - pages_kept + 1));
   EXPECT_TRUE(store->reserve(0, pages - pages_kept));
-  EXPECT_TRUE(store->reserve(0, pages_kept, true));
-  EXPECT_FALSE(store->reserve(0, 1, true));
+  EXPECT_TRUE(store->reserve(0, pages_kept, Keep::kNothing));
+  EXPECT_FALSE(store->reserve(0, 1, Keep::kNothing));
   EXPECT_TRUE(store->reserve(1, 0));
 }
 

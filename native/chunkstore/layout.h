@@ -46,7 +46,7 @@ struct Superblock {
   uint64_t blocks;
   uint64_t blocks_offset;
   uint32_t pages;
-  uint32_t reserve_percent;
+  uint32_t reserve_percent;  // of a small store more is kept: open.cc
   uint64_t incarnation;
   uint64_t features;
   std::array<std::byte, 3992> spare;

@@ -20,7 +20,8 @@ using State = ChunkStore::State;
 namespace {
 
 constexpr uint32_t kReservePercentMax = 50;
-constexpr size_t kScanBytes = 4u << 20;  // of one sequential read
+constexpr uint64_t kReserveBlocksMin = 136;  // halves for four leaders: one write of 1 MiB each
+constexpr size_t kScanBytes = 4u << 20;      // of one sequential read
 
 Error io_error(const std::string& path, const std::string& what, uint64_t offset, int error) {
   return {Code::kIo, path + ": " + what + " at offset " + std::to_string(offset) + ": " +
@@ -278,9 +279,14 @@ Outcome State::check_superblock(uint64_t offset) {
     return damage(path, "file", file.size_bytes(),
                   "a size of " + std::to_string(geometry.bytes) + " bytes",
                   std::to_string(file.size_bytes()));
-  space = BlockSpace(geometry.blocks, geometry.blocks * superblock.reserve_percent / 100);
+  // R8: in a small store still a few of the largest writes.
+  const auto kept = [&](uint64_t all) {
+    const uint64_t least = superblock.reserve_percent == 0 ? 0 : kReserveBlocksMin;
+    return std::max(all * superblock.reserve_percent / 100, std::min(least, all / 16));
+  };
+  space = BlockSpace(geometry.blocks, kept(geometry.blocks));
   map = PageMap(geometry.pages);
-  pages_kept = uint64_t{geometry.pages} * superblock.reserve_percent / 100;
+  pages_kept = kept(geometry.pages);
   names.resize(geometry.pages);
   dirty = BitTree(geometry.pages);
   return {};

@@ -84,8 +84,11 @@ bool StoreServer::State::admit(replica::ReplicaGroup& group, Index index,
     case CommandType::kWrite:
       if (CURVE_MUTANT("r8_admit_without_space")) return true;
       sync_budget.foreground_ns = loop.now_ns();
-      return reserve(copyset, {range->volume, range->chunk}, range->first_sector, range->sectors,
-                     nullptr);
+      if (reserve(copyset, {range->volume, range->chunk}, range->first_sector, range->sectors,
+                  nullptr) == Space::kOk)
+        return true;
+      wants_space = true;
+      return false;
     default:
       return true;
   }
@@ -100,6 +103,11 @@ void StoreServer::State::dropped(replica::ReplicaGroup&, replica::Entry& entry) 
 void StoreServer::State::role_changed(replica::ReplicaGroup& group) {
   Copyset& copyset = copyset_of(group.id());
   copyset.group = &group;
+  // R8: what an earlier leader's entries take is known by what is set aside here.
+  copyset.new_blocks.clear();
+  copyset.stuck_for = 0;
+  if (group.is_leader())
+    note_new_blocks(copyset, group.raft().last_index(), copyset.reserved_blocks.size());
   // R10: found half filled at start-up: filling begins again with whoever leads.
   const StoreId leader = group.raft().leader();
   if (group.raft().syncing() && !leader.is_none() && leader != identity.id)

@@ -22,7 +22,7 @@ class Background {
   void stop();  // starts no new pass; a running one goes on until idle() (or the loop is abandoned)
   bool idle() const { return !running_; }
   void applied();  // something was applied: a pass is due some time
-  void pressed();  // the WAL has no room: a pass is due now
+  void pressed();  // room is wanted in the WAL or the store: a pass is due now
   void run_now(std::function<void(Code)> done);
   uint64_t cut_position() const { return cut_position_; }
 

@@ -368,8 +368,8 @@ void Scrub::propose_restore(Copyset& copyset, const ChunkKey& chunk, uint16_t bl
     command.first_sector = first + s;
     command.sectors = end - s;
     uint32_t fresh = 0;
-    if (sector.data &&
-        !server_.reserve(copyset, chunk, command.first_sector, command.sectors, &fresh)) {
+    if (sector.data && server_.reserve(copyset, chunk, command.first_sector, command.sectors,
+                                       &fresh) != StoreServer::State::Space::kOk) {
       return;
     }
     replica::EntryRef entry = server_.replica->take_entry();
@@ -384,6 +384,7 @@ void Scrub::propose_restore(Copyset& copyset, const ChunkKey& chunk, uint16_t bl
     }
     if (server_.replica->propose(*copyset.group, entry) != Code::kOk) return;
     if (!sector.data) server_.note_zero(copyset, command, entry->index);
+    server_.note_new_blocks(copyset, entry->index, fresh);
     s = end;
   }
   ++server_.counters.blocks_restored;

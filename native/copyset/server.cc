@@ -322,6 +322,8 @@ void StoreServer::start() {
 
 void StoreServer::State::turn() {
   if (!out_of_service && (wal->failed() || store->failed())) failed(Code::kIo);
+  ++turns;
+  look_at_room();
   if (!parked_copysets.empty()) unpark();
   if (!waiting_copysets.empty()) wake_waiting();
 }

@@ -50,6 +50,32 @@ struct PendingZero {
   uint32_t first = 0, sectors = 0;  // in the chunk
 };
 
+// R8, of a leader: how many new blocks its entries take, by index, so that it knows what a follower
+// that has acknowledged through some index has yet to take. Bounded: many entries in a row count as
+// one at the index of the last of them.
+class NewBlocks {
+ public:
+  void add(Index index, uint64_t blocks);
+  uint64_t after(Index match) const;  // never less than what is there
+  void forget_through(Index match);
+  void clear() { entries_.clear(); }
+  bool empty() const { return entries_.empty(); }
+
+ private:
+  static constexpr size_t kEntriesMax = 256;
+  struct Entry {
+    Index index = 0;
+    uint64_t blocks = 0;
+  };
+  std::deque<Entry> entries_;
+};
+
+// R8, of a leader: what one other store has yet to take of all copysets that are led here.
+struct Ahead {
+  uint64_t blocks = 0;   // not less than that
+  uint64_t counted = 0;  // the turn in which it was counted
+};
+
 // One replica's state machine.
 struct Copyset {
   CopysetId id = 0;
@@ -62,6 +88,9 @@ struct Copyset {
   std::unordered_set<BlockKey, BlockKeyHash> reserved_blocks;
   std::unordered_set<BlockKey, BlockKeyHash> reserved_pages;  // block: page number
   std::unordered_map<ChunkKey, std::vector<PendingZero>> pending_zeros;
+  NewBlocks new_blocks;    // of a leader
+  Index stuck_at = 0;      // of a leader: commit index when the log was last looked at ...
+  uint32_t stuck_for = 0;  // ... and so many looks before, with more in it (room.cc)
   // R14: chunks with a merge under way; further writes to them wait, in order.
   std::unordered_map<ChunkKey, std::deque<Request*>> merging;
   std::vector<Request*> parked;  // reads that wait for the lease (R9)
@@ -113,7 +142,8 @@ struct Request : base::ListHook, Proposal {
   std::vector<uint32_t> crcs;  // read: per sector; write: per piece as received
   replica::EntryRef entry;     // write under way
   uint32_t pieces_left = 0;
-  uint32_t new_blocks = 0;  // R8: set aside for it
+  uint32_t new_blocks = 0;       // R8: set aside for it, and not proposed yet
+  bool new_blocks_wait = false;  // they are in State::new_blocks_waiting
   uint64_t received_ns = 0, proposed_ns = 0;
   Term term = 0;  // the leadership it was accepted in
   Code code = Code::kOk;
@@ -206,7 +236,11 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   std::map<CopysetId, std::vector<std::function<void(bool)>>> removals;  // not durable yet
   ServerLatency latency;
   uint64_t requests_open = 0;
-  uint64_t new_blocks_inflight = 0;  // R8: of requests that are not answered
+  uint64_t new_blocks_waiting = 0;  // R8: of requests that wait for room in the log
+  std::map<StoreId, Ahead> ahead;
+  uint64_t turns = 0, room_looked_ns = 0;
+  bool wants_space = false;        // an entry was not taken, or a replica not filled, since then
+  uint32_t leaders_elsewhere = 1;  // stores that may lead a copyset of this one, as last counted
   std::vector<uint32_t> scratch_blocks;
   bool listening = false, stopping = false, out_of_service = false;
   std::function<void()> stopped;
@@ -249,16 +283,23 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   bool newest_appended(Copyset& copyset, const ChunkKey& chunk, uint32_t sector, std::byte* into);
 
   // space.cc (R8)
-  bool reserve(Copyset& copyset, const ChunkKey& chunk, uint32_t first_sector, uint32_t sectors,
-               uint32_t* fresh);
+  enum class Space : uint8_t { kOk, kWait, kFull };  // kWait: for what is on its way to others
+  Space reserve(Copyset& copyset, const ChunkKey& chunk, uint32_t first_sector, uint32_t sectors,
+                uint32_t* fresh);
   void settle_block(Copyset& copyset, const ChunkKey& chunk, uint32_t block);
   void sweep_reservations(Copyset& copyset);
   void reserve_recovered(Copyset& copyset);
   std::unordered_set<BlockKey, BlockKeyHash> pages_relied_on(const Copyset& copyset) const;
   void note_zero(Copyset& copyset, const RangeCommand& range, Index index);
   bool may_unmap(Copyset& copyset, const ChunkKey& chunk, uint32_t block);
+  // room.cc (R8)
   replica::Room room() const override;
-  bool majority_has_room(const Copyset& copyset, uint64_t blocks) const;
+  replica::Room room_of(const StoreId& store) const;
+  uint64_t ahead_of(const StoreId& store, uint64_t enough);
+  Space majority_room(const Copyset& copyset, uint64_t blocks);
+  void note_new_blocks(Copyset& copyset, Index index, uint64_t blocks);
+  void look_at_room();
+  bool others_are_full(const Copyset& copyset) const;
   uint64_t blob_bytes() const;
   uint64_t fence_bytes_max() const;
   bool fences_fit(uint64_t more_bytes) const;

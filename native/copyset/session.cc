@@ -114,7 +114,8 @@ void StoreServer::State::release(Request* request) {
   request->merging = request->proposed = false;
   request->code = Code::kOk;
   request->pieces_left = 0;
-  new_blocks_inflight -= request->new_blocks;
+  if (request->new_blocks_wait) new_blocks_waiting -= request->new_blocks;
+  request->new_blocks_wait = false;
   request->new_blocks = 0;
   free_requests.push_back(request);
   --requests_open;
@@ -285,11 +286,12 @@ void StoreServer::State::propose_range(Request* request) {
   const bool write = command.type == CommandType::kWrite;
   if (write) {  // R8: decided here, before the log.
     uint32_t fresh = 0;
-    const bool space =
+    if (std::exchange(request->new_blocks_wait, false)) new_blocks_waiting -= request->new_blocks;
+    const Space space =
         reserve(copyset, {body.volume, body.chunk}, command.first_sector, command.sectors, &fresh);
     request->new_blocks += fresh;
-    new_blocks_inflight += fresh;
-    if (!space) return answer(request, Code::kNoSpace);
+    if (space == Space::kWait) return wait_for_room(request);
+    if (space == Space::kFull) return answer(request, Code::kNoSpace);
   }
   replica::EntryRef entry = replica->take_entry();
   const auto head = wire::body_bytes(command);
@@ -303,11 +305,16 @@ void StoreServer::State::propose_range(Request* request) {
   if (code != Code::kOk) {
     entry->context = nullptr;
     if (code != Code::kBusy) return answer(request, code);
-    if (write) request->buffer = std::move(entry->payload);
+    if (write) {
+      request->buffer = std::move(entry->payload);
+      request->new_blocks_wait = true;
+      new_blocks_waiting += request->new_blocks;
+    }
     if (!replica->has_room(request->buffer.size(), head.size())) background->pressed();
     return wait_for_room(request);
   }
   request->proposed = true;
+  note_new_blocks(copyset, entry->index, std::exchange(request->new_blocks, 0));
   request->proposed_ns = loop.now_ns();
   if (!write) note_zero(copyset, command, entry->index);
   write ? ++counters.writes : ++counters.zeroes;

@@ -5,25 +5,16 @@
 // for each block that is not mapped, or that an earlier discard (in the log or in the overlay) may
 // still unmap before the write meets the store; a page that a reserved block relies on stays. The
 // leader stops at the reserve of the store, followers and recovery may go into it: it holds what is
-// in flight when they fill up. A leader accepts a write that needs new blocks only while a majority
-// of its voters has room, or the log would wait for a majority that cannot take it. Likewise for
-// the room that fences take in a checkpoint.
+// on its way when they fill up (room.cc).
 #include <algorithm>
 
 #include "native/base/log.h"
 #include "native/base/mutant.h"
 #include "native/copyset/server_state.h"
-#include "native/raft/config.h"
-#include "native/raft/quorum.h"
 
 namespace curve::copyset {
 
 namespace {
-
-// Of the room for blobs of a checkpoint: what lies beyond is for fences that are on their way and
-// for stores that hold more copysets than the leader.
-constexpr uint64_t kBlobShareMax = 3, kBlobShares = 4;
-constexpr uint64_t kGroupBlobBytesMax = 512;  // everything of a copyset's blob but its fences
 
 uint16_t mask_in_block(uint32_t first, uint32_t sectors, uint32_t block) {
   const uint32_t begin = std::max(first, block * kSectorsPerBlock);
@@ -62,9 +53,10 @@ bool StoreServer::State::may_unmap(Copyset& copyset, const ChunkKey& chunk, uint
   return (state.written & ~zeros) == 0;
 }
 
-// False: no space. `fresh` (may be null) counts what was set aside by this call.
-bool StoreServer::State::reserve(Copyset& copyset, const ChunkKey& chunk, uint32_t first,
-                                 uint32_t sectors, uint32_t* fresh) {
+// `fresh` (null on a follower and at start-up) counts what was set aside by this call.
+StoreServer::State::Space StoreServer::State::reserve(Copyset& copyset, const ChunkKey& chunk,
+                                                      uint32_t first, uint32_t sectors,
+                                                      uint32_t* fresh) {
   const bool leader = fresh != nullptr;
   std::vector<uint32_t>& wanted = scratch_blocks;
   wanted.clear();
@@ -75,19 +67,23 @@ bool StoreServer::State::reserve(Copyset& copyset, const ChunkKey& chunk, uint32
                        !may_unmap(copyset, chunk, block);
     if (!stays) wanted.push_back(block);
   }
-  if (wanted.empty()) return true;
-  if (leader && !majority_has_room(copyset, wanted.size())) return false;
+  if (wanted.empty()) return Space::kOk;
+  if (leader) {
+    const Space space = majority_room(copyset, wanted.size());
+    if (space != Space::kOk) return space;
+  }
   for (uint32_t block : wanted) {
     const uint32_t page = block / chunkstore::kBlocksPerPage;
     const BlockKey page_key{chunk, page};
     const bool new_page = !copyset.reserved_pages.contains(page_key) &&
                           !store->has_page({copyset.id, chunk, static_cast<uint8_t>(page)});
-    if (!store->reserve(1, new_page ? 1 : 0, !leader)) return false;
+    const auto keep = leader ? chunkstore::Keep::kAll : chunkstore::Keep::kNothing;
+    if (!store->reserve(1, new_page ? 1 : 0, keep)) return Space::kFull;
     copyset.reserved_blocks.insert({chunk, block});
     if (new_page) copyset.reserved_pages.insert(page_key);
     if (fresh) ++*fresh;
   }
-  return true;
+  return Space::kOk;
 }
 
 // The background step has put the block in its place (or found nothing to put). It keeps what is
@@ -154,60 +150,15 @@ void StoreServer::State::reserve_recovered(Copyset& copyset) {
       note_zero(copyset, *range, index);
     } else if (command_type(entry->head) == CommandType::kWrite) {
       enough &= reserve(copyset, {range->volume, range->chunk}, range->first_sector, range->sectors,
-                        nullptr);
+                        nullptr) == Space::kOk;
     }
   }
   copyset.overlay.visit_blocks([&](const ChunkKey& chunk, uint32_t block) {
     if (!copyset.overlay.active_has_data(chunk, block)) return;
-    enough &= reserve(copyset, chunk, block * kSectorsPerBlock, 1, nullptr);
+    enough &= reserve(copyset, chunk, block * kSectorsPerBlock, 1, nullptr) == Space::kOk;
   });
   if (!enough)
     base::log(base::LogLevel::kError, "recovered_writes_lack_space", {{"copyset", copyset.id}});
-}
-
-// ---- what the others have
-
-replica::Room StoreServer::State::room() const {
-  return {store->blocks_available(), fences_fit(0)};
-}
-
-// So many new blocks fit on a majority, beside those that this leader has on their way. A follower
-// that is down counts as it said last: it is waited for.
-bool StoreServer::State::majority_has_room(const Copyset& copyset, uint64_t blocks) const {
-  const raft::Config& config = copyset.group->raft().config();
-  size_t voters = 0, roomy = 0;
-  for (size_t i = 0; i < config.count; ++i) {
-    const raft::Member& member = config.members[i];
-    if (member.role != raft::MemberRole::kVoter) continue;
-    ++voters;
-    const replica::Room room = replica->peer_room(member.store);
-    roomy += member.store == identity.id || room.blocks >= replica::kRoomBlocksMax ||
-             room.blocks >= new_blocks_inflight + blocks;
-  }
-  return roomy >= raft::quorum_of(voters) || CURVE_MUTANT("r8_ask_leader_only");
-}
-
-uint64_t StoreServer::State::blob_bytes() const {
-  return fence_bytes + (copysets.size() + 1) * kGroupBlobBytesMax;  // one is the store's own
-}
-
-uint64_t StoreServer::State::fence_bytes_max() const {
-  return store->usage().blob_bytes_max / kBlobShares * kBlobShareMax;
-}
-
-// R8 for fences: a checkpoint must always be able to hold them.
-bool StoreServer::State::fences_fit(uint64_t more_bytes) const {
-  return blob_bytes() + more_bytes <= fence_bytes_max();
-}
-
-bool StoreServer::State::fence_has_room(const Copyset& copyset, uint64_t more_bytes) const {
-  if (!fences_fit(more_bytes)) return false;
-  const raft::Config& config = copyset.group->raft().config();
-  return std::none_of(config.members.begin(), config.members.begin() + config.count,
-                      [&](const raft::Member& member) {
-                        return member.store != identity.id &&
-                               !replica->peer_room(member.store).fences;
-                      });
 }
 
 }  // namespace curve::copyset

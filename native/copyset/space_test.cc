@@ -52,6 +52,42 @@ struct SmallFollowers : Space {
 
 struct TinyStores : Space {
   TinyStores() { data_bytes[0] = data_bytes[1] = data_bytes[2] = 40u << 20; }
+
+  // Writes so many pieces at once, `step` apart; returns how many found no space. Every one ends.
+  size_t write_at_once(size_t count, size_t bytes, uint64_t from, uint64_t step) {
+    struct Write : client::IoRequest {
+      iovec part{};
+    };
+    auto data = pattern(bytes, 4);
+    std::vector<std::unique_ptr<Write>> writes;
+    size_t left = count, full = 0;
+    for (size_t i = 0; i < count; ++i) {
+      Write& write = *writes.emplace_back(std::make_unique<Write>());
+      write.type = client::IoType::kWrite;
+      write.part = {data.data(), bytes};
+      write.iov = {&write.part, 1};
+      write.offset_bytes = from + i * step;
+      write.bytes = bytes;
+      write.owner = &left;
+      write.done = [](client::IoRequest* each) { --*static_cast<size_t*>(each->owner); };
+    }
+    run_until(
+        [&] {
+          for (auto& write : writes) client->submit(write.get());
+        },
+        [&] { return left == 0; });
+    if (left != 0) abort();  // they are still under way, and this is where they live
+    for (auto& write : writes) {
+      EXPECT_TRUE(write->code == Code::kOk || write->code == Code::kNoSpace)
+          << code_name(write->code);
+      full += write->code == Code::kNoSpace;
+    }
+    return full;
+  }
+};
+
+struct NoReserve : TinyStores {
+  NoReserve() { reserve_percent = 0; }
 };
 
 // The leader has room, the majority has not: the client is told, and is not kept waiting for ever.
@@ -72,6 +108,38 @@ TEST_F(SmallFollowers, AMajorityThatIsFullIsNoSpace) {
   Code code = room();
   for (int i = 0; i < 100 && code == Code::kNoSpace; ++i) code = room();  // they say so by and by
   EXPECT_EQ(code, Code::kOk);
+}
+
+// Several leaders fill the same followers with all that clients have, at once: what each of them
+// may have on its way has its space there.
+TEST_F(TinyStores, ManyLeadersFillEachOther) {
+  form();
+  fence(5, 1);
+  open_client(5, 1);
+  for (const uint64_t from : {0u, 8u << 10}) {
+    const size_t full = write_at_once(900, 4096, from, kBlockBytes * 17);
+    EXPECT_GT(full, 0u);
+    EXPECT_LT(full, 900u - 400u);
+  }
+  run_until([] {}, [&] { return in_step(); });
+  EXPECT_EQ(sum(&ServerCounters::resignations), 0u);
+}
+
+// Without a reserve nobody can know: a leader that both followers refuse resigns, and one of them
+// says that there is no space.
+TEST_F(NoReserve, ALeaderWhoseFollowersAreFullResigns) {
+  form();
+  fence(5, 1);
+  open_client(5, 1);
+  for (int round = 0; round < 30 && sum(&ServerCounters::resignations) == 0; ++round) {
+    EXPECT_GT(write_at_once(60, 1 << 20, 0, kChunkBytes), 0u);
+    // (What was written may be more than fits on one store: each write is on two of three.)
+    ASSERT_EQ(io(client::IoType::kDiscard, 0, {}, 1u << 30), Code::kOk);
+    run_until([] {}, [&] { return in_step(); });
+    checkpoint_all();
+    checkpoint_all();
+  }
+  EXPECT_GT(sum(&ServerCounters::resignations), 0u);
 }
 
 // R8: the blocks are mapped when the write comes, but a discard before it, applied or still in the

@@ -48,6 +48,7 @@ struct Spine : testing::Test {
       format.cluster.bytes.fill(9);
       format.data_bytes = data_bytes[i];
       format.wal_bytes = 64u << 20;
+      format.reserve_percent = reserve_percent;
       const std::string path = directory / std::to_string(i);
       std::filesystem::create_directories(path);
       auto formatted = StoreServer::format(*loop, StorePaths::in(path), format);
@@ -295,6 +296,7 @@ struct Spine : testing::Test {
 
   ServerOptions options;
   uint64_t data_bytes[kServersMax] = {256u << 20, 256u << 20, 256u << 20, 256u << 20};
+  uint32_t reserve_percent = 2;
   std::filesystem::path directory;
   base::BufferPool pool;
   std::unique_ptr<io::Loop> loop;

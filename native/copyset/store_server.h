@@ -77,7 +77,8 @@ struct CopysetStatus {
 struct ServerCounters {
   uint64_t reads = 0, writes = 0, zeroes = 0, read_bytes = 0, written_bytes = 0, refused = 0,
            parked = 0, waited = 0,
-           bounced = 0;  // for the lease; for room in the log; told to come again
+           bounced = 0,  // for the lease; for room in the log; told to come again
+      resignations = 0;  // R8: of leaders whose followers were full
   uint64_t wal_appends = 0, checkpoints = 0, background_blocks = 0, syncs_started = 0,
            syncs_finished = 0, sync_bytes = 0;
   uint64_t corrupt_reads = 0, merges = 0;

@@ -295,10 +295,13 @@ void SyncTarget::block_done(const ChunkKey& chunk, uint16_t block) {
 // Changes the chunk store directly; not while a checkpoint runs (R5).
 void SyncTarget::write_next() {
   if (server_.store->checkpoint_running()) return;
-  while (!ready_.empty()) {
-    if (!reserve(*ready_.front())) break;  // tried again with the next pump()
+  for (size_t left = ready_.size(); left > 0; --left) {
     std::unique_ptr<Write> write = std::move(ready_.front());
     ready_.pop_front();
+    if (!reserve(*write)) {  // tried again with the next pump(); what gives blocks back goes on
+      ready_.push_back(std::move(write));
+      continue;
+    }
     server_.store->clear(copyset_.id, write->op.chunk, write->op.block, write->clear, 0);
     if (write->op.mask == 0) {
       block_done(write->op.chunk, write->op.block);
@@ -326,6 +329,7 @@ void SyncTarget::write_next() {
     server_.store->clear(copyset_.id, page.chunk, first, 0, index);  // raises the page's index only
   }
   complete_.clear();
+  server_.wants_space |= waits_for_space_;
 }
 
 // R8: what is filled in takes no block that was promised to a write. False: there is none now.
@@ -335,7 +339,7 @@ bool SyncTarget::reserve(Write& write) {
   if (op.mask == 0 || (state.written & ~write.clear) != 0) return true;  // in place, or nothing
   const auto page = static_cast<uint8_t>(op.block / chunkstore::kBlocksPerPage);
   const uint32_t pages = server_.store->has_page({copyset_.id, op.chunk, page}) ? 0 : 1;
-  if (!server_.store->reserve(1, pages, true)) {
+  if (!server_.store->reserve(1, pages, chunkstore::Keep::kHalf)) {
     if (!std::exchange(waits_for_space_, true))
       base::log(base::LogLevel::kError, "sync_waits_for_space", {{"copyset", copyset_.id}});
     return false;

@@ -293,6 +293,12 @@ std::vector<Progress> Group::progress() const {
   return all;
 }
 
+Index Group::match_of(const StoreId& store) const {
+  const Follower* f = core_->follower_of(store);
+  if (f == nullptr) return 0;
+  return f->flow == Flow::kSync ? core_->log.last() : f->match;
+}
+
 LogSlot& Group::slot(Index index) {
   if (!core_->log.holds(index))
     broken_invariant(core_->id, "slot of an entry that is not here", index);
@@ -359,6 +365,10 @@ Index Group::read_index() const { return std::max(core_->commit, core_->noop); }
 Code Group::transfer_to(const StoreId& store, uint64_t now_ns) {
   core_->host.advance(now_ns);
   return core_->transfer_to(store);
+}
+void Group::resign(uint64_t abstain_ns, uint64_t now_ns) {
+  core_->host.advance(now_ns);
+  core_->resign(abstain_ns);
 }
 void Group::begin_sync(uint64_t now_ns) {
   core_->host.advance(now_ns);

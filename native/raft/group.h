@@ -100,6 +100,9 @@ class Group {
   bool damaged() const;
   bool syncing() const;
   std::vector<Progress> progress() const;  // leader only; allocates, for status
+  // Leader: the store has durably what is in the log through here; all of the log while it is being
+  // filled and so gets nothing of the log; 0: nothing known, or no member.
+  Index match_of(const StoreId& store) const;
 
   LogSlot& slot(Index index);  // retained entries only
   // Leader, not transferring away, and its no-op committed not required: entries get [returned,
@@ -133,6 +136,9 @@ class Group {
   // The commit index a read must wait for once the lease holds (>= no-op of the term). Leader only.
   Index read_index() const;
   [[nodiscard]] Code transfer_to(const StoreId& store, uint64_t now_ns);
+  // Leader: leads no more, and does not stand again for so long unless somebody else leads first.
+  // For an owner whose uncommitted entries the others cannot take: one of them leads without them.
+  void resign(uint64_t abstain_ns, uint64_t now_ns);
 
   // Sync (R10), follower side. begin: durable first, by the owner, who may also begin by itself
   // when contents are gone (R4): the leader is asked for an offer then. done: the state machine

@@ -97,6 +97,7 @@ struct GroupCore {
   bool transferred = false;  // this campaign was asked for by the leader
   uint64_t self_vote_persist = 0;
   uint32_t failed_campaigns = 0;
+  uint64_t abstain_until_ns = 0;  // after resign(): no campaign before, until somebody else leads
 
   // Leader.
   std::vector<Follower> followers;
@@ -163,6 +164,7 @@ struct GroupCore {
     return promise_end_ns(candidate) > host.now_ns;
   }
   bool electable() const;
+  uint64_t campaign_after_ns() const;
   void schedule_election(bool hasten = false);
   void on_election_timer();
   void reset_votes();
@@ -201,6 +203,7 @@ struct GroupCore {
   void end_transfer();
   void on_prefer_timer();
   void renew_term();
+  void resign(uint64_t abstain_ns);
   void on_refused(Peer* peer, Term their_term);
   void leader_timers();
 

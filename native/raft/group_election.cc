@@ -34,6 +34,10 @@ bool GroupCore::electable() const {
   return configured() && configs.may_vote(host.self) && !syncing;
 }
 
+uint64_t GroupCore::campaign_after_ns() const {
+  return std::max({host.vote_after_ns, promise_end_ns(host.self), abstain_until_ns});
+}
+
 void GroupCore::schedule_election(bool hasten) {
   if (!electable()) {
     election_at_ns = kNever;
@@ -49,18 +53,17 @@ void GroupCore::schedule_election(bool hasten) {
     high = (low + high) / 2;
   }
   const uint64_t factor = 1ull << std::min<uint32_t>(failed_campaigns / 2, 3);
-  const uint64_t earliest = std::max({host.now_ns, host.vote_after_ns, promise_end_ns(host.self)});
-  election_at_ns = earliest + host.random_between(low, high * factor);
+  election_at_ns =
+      std::max(host.now_ns, campaign_after_ns()) + host.random_between(low, high * factor);
   arm();
 }
 
 void GroupCore::on_election_timer() {
   if (role == Role::kLeader || following != nullptr || !electable()) return;
   if (CURVE_MUTANT("liveness_nobody_campaigns") && hard.term > 2 && id % 2 == 0) return;
-  const uint64_t earliest = std::max(host.vote_after_ns, promise_end_ns(host.self));
   // A disk that does not answer shall not raise the term again and again: one campaign waits for
   // it.
-  if (earliest > host.now_ns || durable_term != hard.term) return schedule_election();
+  if (campaign_after_ns() > host.now_ns || durable_term != hard.term) return schedule_election();
   if (role != Role::kFollower) ++failed_campaigns;
   become_pre_candidate();
 }

@@ -42,6 +42,7 @@ void GroupCore::follow(Peer* peer) {
   if (following == peer) return;
   unfollow();
   following = peer;
+  abstain_until_ns = 0;
   follow_hook.lead = {id, hard.term};
   peer->followed.push_back(&follow_hook);
   peer->followed_digest += lead_digest(follow_hook.lead);

@@ -293,6 +293,12 @@ void GroupCore::renew_term() {
   become_candidate(false);
 }
 
+void GroupCore::resign(uint64_t abstain_ns) {
+  if (role != Role::kLeader) return;
+  abstain_until_ns = host.now_ns + abstain_ns;
+  become_follower(hard.term, {});
+}
+
 // Leadership returns to the preferred member once that has been well for prefer_after_ns.
 void GroupCore::on_prefer_timer() {
   if (role != Role::kLeader || config().preferred == host.self) return;

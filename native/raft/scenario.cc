@@ -115,6 +115,9 @@ std::string Scenario::command(const std::string& line) {
     const Code code = group(node(word(1)))->transfer_to(node(word(2)).id, now_);
     if (code != Code::kOk) say(std::string(code_name(code)));
     pump_all();
+  } else if (verb == "resign") {
+    group(node(word(1)))->resign(milliseconds(word(2)), now_);
+    pump_all();
   } else if (verb == "trim") {
     group(node(word(1)))->trim(std::stoull(word(2)));
     Disk& disk = node(word(1)).disk;

@@ -27,6 +27,7 @@ void World::propose_somewhere() {
       (void)group->transfer_to(config.members[below(config.count)].store, local(node));
       return;
     }
+    if (chance(3)) return group->resign(between(1, 1'000'000'000), local(node));
     if (options_.membership && chance(40)) return change_membership(group);
     EntryMeta metas[3];
     const size_t count = 1 + below(3);

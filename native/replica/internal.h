@@ -75,7 +75,7 @@ struct Replica::Link {
   wire::Connection* dialing = nullptr;
   io::Timer retry;
   uint64_t backoff_ns = kDialRetryMinNs;
-  Room room;                              // R8: as it said last; kept while it is away
+  Room room = kRoomUnheard;               // R8: as it said last; kept while it is away
   std::vector<PeerMessageBody> messages;  // leave in one frame at the end of the turn
 };
 

@@ -44,7 +44,7 @@ std::vector<PeerStatus> Replica::peers() const {
 
 Room Replica::peer_room(const StoreId& store) const {
   auto it = links_.find(store);
-  return it == links_.end() ? Room{} : it->second->room;
+  return it == links_.end() ? kRoomUnheard : it->second->room;
 }
 
 wire::Connection* Replica::peer_connection(const StoreId& store) {

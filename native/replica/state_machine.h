@@ -12,12 +12,13 @@ namespace curve::replica {
 
 class ReplicaGroup;
 
-// R8: what a store has room for besides what it has taken. Told to its leaders with each answer.
+// R8: what a leader may have on its way to a store. Told to its leaders with each answer.
 inline constexpr uint32_t kRoomBlocksMax = 32767;  // so many, or more
 struct Room {
-  uint32_t blocks = kRoomBlocksMax;  // new ones, without its reserve
+  uint32_t blocks = kRoomBlocksMax;  // new ones that the store has not acknowledged; 0: it is full
   bool fences = true;                // of volumes that it has no fence of
 };
+inline constexpr Room kRoomUnheard = {.blocks = 1};  // of a store that has not said anything yet
 
 class StateMachine {
  public:

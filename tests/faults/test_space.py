@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from faults_harness import MIB, Servers, eventually
@@ -95,6 +97,33 @@ def test_full_overwritten_discarded_filled_again(small: Servers) -> None:
 def fill_from(volume: Volume, first: int) -> None:
     for number in range(first, volume.size // BLOCK):
         volume.write(number * BLOCK, content(number, 1))
+
+
+def test_every_write_ends_when_many_writers_fill_the_stores_together(small: Servers) -> None:
+    writers, area = 64, 256 * MIB
+
+    def write_until_full(volume: Volume, seed: int) -> int:
+        places = random.Random(seed)
+        for written in range(area // BLOCK):
+            try:
+                volume.write(places.randrange(area // BLOCK) * BLOCK, content(written, 5))
+            except NoSpaceError:
+                return written
+        pytest.fail("the volume is larger than the store and was filled")
+
+    with small.connect() as cluster:
+        cluster.volumes().create("crowded", area)
+        with cluster.volumes().open("crowded") as volume, ThreadPoolExecutor(writers) as pool:
+            ends = [pool.submit(write_until_full, volume, seed) for seed in range(writers)]
+            done, waiting = wait(ends, timeout=120)
+            if waiting:
+                volume.close()  # ends them, so that the pool can be left
+            assert not waiting, f"{len(waiting)} of {writers} writers still wait"
+            assert sum(end.result() for end in done) * BLOCK > 32 * MIB
+        cluster.volumes().delete("crowded")
+        eventually(
+            lambda: max(used(cluster)) <= BLOCK, "deletion gives all back", SPACE_BACK_SECONDS
+        )
 
 
 def test_a_volume_is_deleted_while_a_replica_is_down(small: Servers) -> None:
