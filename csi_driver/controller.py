@@ -25,7 +25,7 @@ from csi_driver.pools import Pools
 from csi_driver.proto import csi_pb2 as csi
 from csi_driver.proto.csi_pb2_grpc import ControllerServicer
 from curve_py.client.records import MODE_TO_PROTO
-from curve_py.errors import CurveError, ExistsError, InvalidError, NotFoundError
+from curve_py.errors import ExistsError, InvalidError, NotFoundError
 from curve_py.proto import meta_pb2 as pb
 from curve_py.service.meta_client import AsyncMetaClient
 from curve_py.types import NAME_CHARACTERS_MAX
@@ -390,14 +390,6 @@ class Controller(ControllerServicer):
             capacity_bytes=volume.size_bytes,
             volume_context=context_of(volume),
         )
-
-    async def is_ready(self) -> bool:
-        """Whether a metaserver answers."""
-        try:
-            await self._client.call("GetClusterInfo", pb.GetClusterInfoRequest(), 2.0)
-        except CurveError:
-            return False
-        return True
 
 
 def published_nodes(volume: pb.Volume) -> Iterator[str]:

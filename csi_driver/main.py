@@ -66,7 +66,7 @@ async def serve(settings: CsiSettings, secret: bytes, stop: asyncio.Event) -> No
     server = make_server(funnel)
     controller = Controller(client, settings.topology_key)
     has_controller = settings.mode in ("controller", "all")
-    identity = Identity(settings.driver_name, has_controller, controller.is_ready)
+    identity = Identity(settings.driver_name, has_controller)
     tending: asyncio.Task[None] | None = None
     try:
         http_address = await http.start(settings.http_listen)

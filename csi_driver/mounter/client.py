@@ -53,6 +53,7 @@ class Mounter:
         self._writer = writer
         self._numbers = count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._hanging: dict[int, str] = {}  # commands that nobody waits for any more
         self.ended = asyncio.Event()
         self._receiving = asyncio.create_task(self._receive(reader))
 
@@ -77,6 +78,7 @@ class Mounter:
         try:
             while line := await reader.readline():
                 answer = json.loads(line)
+                self._hanging.pop(answer["id"], None)
                 future = self._waiting.pop(answer["id"], None)
                 if future is None or future.done():
                     continue
@@ -95,6 +97,9 @@ class Mounter:
     async def _call(self, command: str, wait: float = QUICK_SECONDS, /, **arguments: Any) -> Any:
         if self.ended.is_set():
             raise MountError("failed", "The mount helper has ended.")
+        text = json.dumps([command, arguments])
+        if text in self._hanging.values():  # or each retry would hang one more thread
+            raise MountError("timeout", f"An earlier {command} of the same has not ended yet.")
         number = next(self._numbers)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
@@ -103,6 +108,7 @@ class Mounter:
         try:
             return await asyncio.wait_for(future, wait)
         except TimeoutError:
+            self._hanging[number] = text
             raise MountError("timeout", f"{command} has not ended after {wait:g} s.") from None
         finally:
             self._waiting.pop(number, None)

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ class CsiNode:
             each.mkdir(parents=True, exist_ok=True)
         self._prefix = prefix
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._stubs: list[Any] = []
         description = json.loads((cluster / "cluster.json").read_text())
         addresses = [member["grpc_address"] for member in description["metaservers"]]
         shared = f"secret_file = {json.dumps(str(cluster / 'secret'))}\n"
@@ -124,10 +125,13 @@ class CsiNode:
 
     def _driver_answers(self) -> bool:
         assert self._processes["csi"].poll() is None, self.log("csi")
+        options = (("grpc.enable_http_proxy", 0),)
+        channel = grpc.insecure_channel(f"unix:{self.socket}", options=options)
+        self._stubs = [NodeStub(channel), ControllerStub(channel), IdentityStub(channel)]
         try:
-            with self.channel() as channel:
-                return bool(IdentityStub(channel).Probe(csi.ProbeRequest(), timeout=1).ready.value)
+            return bool(self.call("Probe", csi.ProbeRequest(), 1.0).ready.value)
         except grpc.RpcError:
+            channel.close()
             return False
 
     def log(self, name: str) -> str:
@@ -138,20 +142,13 @@ class CsiNode:
         self._processes[name].kill()
         self._processes[name].wait()
 
-    @contextlib.contextmanager
-    def channel(self) -> Iterator[grpc.Channel]:
-        with grpc.insecure_channel(
-            f"unix:{self.socket}", options=(("grpc.enable_http_proxy", 0),)
-        ) as channel:
-            yield channel
-
     def call(self, method: str, request: Any, seconds: float = CALL_SECONDS) -> Any:
         """One call of any service. Raises grpc.RpcError."""
-        with self.channel() as channel:
-            for stub in (NodeStub, ControllerStub, IdentityStub):
-                found = getattr(stub(channel), method, None)
-                if found is not None:
-                    return found(request, timeout=seconds)
+        assert self._stubs
+        for stub in self._stubs:
+            found = getattr(stub, method, None)
+            if found is not None:
+                return found(request, timeout=seconds)
         raise AssertionError(method)
 
     # --- A volume's life --------------------------------------------------------------------

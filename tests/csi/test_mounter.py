@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -142,6 +143,24 @@ async def test_programs_have_a_deadline(mounter: Mounter) -> None:
     with pytest.raises(MountError, match="blkid") as late:
         await mounter._call("probe", device="/dev/null", seconds=0.0)
     assert late.value.kind == "timeout"
+
+
+async def test_what_hangs_is_not_asked_again(mounter: Mounter, tmp_path: Path) -> None:
+    """Opening a FIFO blocks, like a device that does not answer."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    command = mounter._call
+    with pytest.raises(MountError, match="not ended after"):
+        await command("make_file", 0.2, path=str(fifo))
+    with pytest.raises(MountError, match="earlier make_file"):
+        await command("make_file", 0.2, path=str(fifo))
+    await mounter.make_file(str(tmp_path / "other"))
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)  # now it ends
+    for _ in range(1000):
+        if mounter._hanging:
+            await asyncio.sleep(0.01)
+    await command("make_file", 5.0, path=str(fifo))
+    os.close(reader)
 
 
 async def test_a_helper_that_died_is_said(mounter: Mounter) -> None:
