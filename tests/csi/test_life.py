@@ -11,7 +11,7 @@ import grpc
 import pytest
 from csi_harness import GIB, CsiNode, Mode, block_capability, eventually, mount_capability
 from running_cluster import RunningCluster
-from test_volumes import Writer, expand, expand_here, file_system_bytes
+from test_use import Writer, expand, expand_here, file_system_bytes
 
 from csi_driver.proto import csi_pb2 as csi
 
