@@ -31,10 +31,12 @@ Mode = csi.VolumeCapability.AccessMode
 
 
 def mount_capability(
-    file_system: str = "ext4", mode: int = Mode.SINGLE_NODE_WRITER
+    file_system: str = "ext4",
+    mode: int = Mode.SINGLE_NODE_WRITER,
+    mount_flags: tuple[str, ...] = (),
 ) -> csi.VolumeCapability:
     return csi.VolumeCapability(
-        mount=csi.VolumeCapability.MountVolume(fs_type=file_system),
+        mount=csi.VolumeCapability.MountVolume(fs_type=file_system, mount_flags=mount_flags),
         access_mode=Mode(mode=mode),  # type: ignore[arg-type]
     )
 
@@ -198,7 +200,8 @@ class CsiNode:
 
     def staging_path(self, volume_id: str) -> Path:
         path = self.staging / volume_id
-        path.mkdir(exist_ok=True)  # the kubelet's part
+        with contextlib.suppress(FileExistsError):  # not looked at: its device may be gone
+            path.mkdir()  # the kubelet's part
         return path
 
     def target(self, volume_id: str, pod: str = "pod") -> Path:

@@ -15,7 +15,8 @@ from test_use import Writer, expand, expand_here, file_system_bytes
 
 from csi_driver.proto import csi_pb2 as csi
 
-XFS = mount_capability("xfs")
+# The two nodes have one kernel, in which one xfs is mounted once.
+XFS = mount_capability("xfs", mount_flags=("nouuid",))
 # A node of its own sees its own mounts.
 APART = ("unshare", "--mount", "--propagation", "private")
 
