@@ -238,7 +238,8 @@ void Director::start_client(Volume& volume, Epoch epoch) {
   attachments_[node] = {epoch, node, false, volume.history, &volume};
   Node& at = world_.node(node);
   WorkloadOptions options;
-  options.depth = static_cast<uint32_t>(random_.between(1, plan_.load.depth_max));
+  options.depth =
+      static_cast<uint32_t>(random_.between(plan_.load.depth_min, plan_.load.depth_max));
   options.think_ns_max = random_.between(plan_.load.think_ns_max / 4, plan_.load.think_ns_max);
   options.client = plan_.client;
   // Some hear of a new leader soon, some hold on to the old one.
@@ -247,7 +248,8 @@ void Director::start_client(Volume& volume, Epoch epoch) {
   options.halves_percent = volume.shared && random_.chance(0.5) ? 60 : 0;
   options.parity = static_cast<uint32_t>(epoch % 2);
   options.zeroes_percent = plan_.load.zeroes_percent;
-  options.large_percent = plan_.load.heavy ? 60 : 10;
+  options.large_percent =
+      plan_.load.heavy ? plan_.load.large_percent_heavy : plan_.load.large_percent;
   const std::string name =
       at.name + " epoch " + std::to_string(epoch) + " of volume " + std::to_string(volume.id);
   ++verdict_.counts["attachments"];

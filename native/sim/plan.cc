@@ -235,11 +235,19 @@ const Theme& theme_of(Random& random, bool whole, std::string_view wanted) {
   return kThemes[0];
 }
 
+// Of 5,000 operations one sees some dozen faults: more of both would be what further seeds are for.
+// Bytes are what a run costs.
 void make_longer(Plan& plan) {
   plan.operations_min = 5000;
   plan.faults_min = 10;
-  plan.load.think_ns_max = std::min(plan.load.think_ns_max, 4 * kMillisecond);
-  plan.load.depth_max = std::max(plan.load.depth_max, 8u);
+  plan.load.think_ns_max = std::min(plan.load.think_ns_max, 2 * kMillisecond);
+  plan.load.depth_min = 8;
+  plan.load.depth_max = 24;
+  plan.load.large_percent = 2;
+  plan.load.large_percent_heavy = 6;
+  if (!plan.faults.straddle_leases)
+    plan.faults.interval_ns = std::max(plan.faults.interval_ns, 250 * kMillisecond);
+  plan.faults.down_ns_max = std::min(plan.faults.down_ns_max, 2 * kSecond);
 }
 
 void change(Plan& plan, const PlanChanges& changes) {
@@ -249,6 +257,7 @@ void change(Plan& plan, const PlanChanges& changes) {
   if (changes.clients) plan.director.clients = std::min(plan.director.clients, changes.clients);
   if (changes.volumes) plan.director.volumes = std::min(plan.director.volumes, changes.volumes);
   if (changes.depth) plan.load.depth_max = std::min(plan.load.depth_max, changes.depth);
+  plan.load.depth_min = std::min(plan.load.depth_min, plan.load.depth_max);
   if (changes.no_transfers) plan.director.transfer = 0;
   if (changes.no_fences)
     plan.director.exclusive = plan.director.shared = plan.director.detach = plan.director.remove =

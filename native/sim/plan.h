@@ -70,10 +70,11 @@ struct MemberPlan {
 };
 
 struct LoadPlan {
-  uint32_t depth_max = 8;
+  uint32_t depth_min = 1, depth_max = 8;  // of a client
   uint64_t think_ns_max = 20 * kMillisecond;
   uint32_t hot_units = 0;  // windows of so many units of 512 bytes; 0: various
   bool heavy = false;      // fills the WAL
+  uint32_t large_percent = 10, large_percent_heavy = 60;  // of requests, of up to a megabyte
   uint32_t zeroes_percent = 12;
 };
 
