@@ -21,8 +21,10 @@ void GroupCore::send_appends() {
   transfer_sent = true;  // R9: no lease in this term from here on
 }
 
+// A group that has nothing on the way is not kept waiting by what others send to the same peer.
 bool GroupCore::window_open(const Follower& f) const {
   const HostOptions& options = host.options;
+  if (f.inflight.empty()) return true;
   return f.inflight.size() < options.inflight_messages_max &&
          f.inflight_bytes < options.inflight_bytes_max &&
          f.peer->inflight_bytes < kPeerWindows * options.inflight_bytes_max;
