@@ -391,19 +391,6 @@ void StoreServer::form(const replica::Genesis& genesis, std::function<void(Code)
   state_->replica->form_group(genesis, std::move(done));
 }
 
-void StoreServer::State::propose_control(Copyset& copyset, std::span<const std::byte> head,
-                                         Proposal* proposal) {
-  if (!copyset.group || !copyset.group->is_leader())
-    return proposal->finished(proposal, Code::kNotLeader);
-  replica::EntryRef entry = replica->take_entry();
-  entry->head.assign(head.begin(), head.end());
-  entry->context = proposal;
-  const Code code = replica->propose(*copyset.group, entry);
-  if (code == Code::kOk) return;
-  entry->context = nullptr;
-  proposal->finished(proposal, code);
-}
-
 namespace {
 
 // One control command in many copysets at once.

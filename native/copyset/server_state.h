@@ -33,6 +33,12 @@ struct Proposal {
   void (*finished)(Proposal* proposal, Code code) = nullptr;
 };
 
+// A command that waits for room in the log.
+struct WaitingControl {
+  std::vector<std::byte> head;
+  Proposal* proposal = nullptr;
+};
+
 struct BlockKey {
   ChunkKey chunk;
   uint32_t block = 0;
@@ -93,7 +99,8 @@ struct Copyset {
   uint32_t stuck_for = 0;  // ... and so many looks before, with more in it (room.cc)
   // R14: chunks with a merge under way; further writes to them wait, in order.
   std::unordered_map<ChunkKey, std::deque<Request*>> merging;
-  std::vector<Request*> parked;  // reads that wait for the lease (R9)
+  std::deque<WaitingControl> waiting_control;  // before all writes (waiting.cc)
+  std::vector<Request*> parked;                // reads that wait for the lease (R9)
   std::deque<Request*> waiting;  // writes that wait for room in the log, in order (waiting.cc)
   Request* woken = nullptr;      // the first of those, while it tries again
   Index applied = 0;
@@ -263,7 +270,6 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   uint64_t wal_position(uint32_t low) const;  // from the low 32 bits of a sector number
   std::vector<chunkstore::GroupBlob> make_blobs(uint64_t cut);
   std::vector<std::byte> encode_blob(Copyset& copyset, Index applied);
-  void propose_control(Copyset& copyset, std::span<const std::byte> head, Proposal* proposal);
 
   // session.cc
   bool open_session(wire::Connection* connection);
@@ -306,6 +312,10 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   bool fence_has_room(const Copyset& copyset, uint64_t more_bytes) const;
 
   // waiting.cc
+  void propose_control(Copyset& copyset, std::span<const std::byte> head, Proposal* proposal);
+  Code try_control(Copyset& copyset, std::span<const std::byte> head, Proposal* proposal);
+  void wake_control(Copyset& copyset);
+  void wake_later(Copyset& copyset);
   void wait_for_room(Request* request);
   void wake_waiting();
   void resume(Request* request);

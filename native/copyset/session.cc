@@ -261,7 +261,8 @@ void StoreServer::State::start_write(Request* request) {
     }
     request->verified = true;
   }
-  if (!copyset.waiting.empty() && copyset.woken != request) return wait_for_room(request);
+  if ((!copyset.waiting.empty() || !copyset.waiting_control.empty()) && copyset.woken != request)
+    return wait_for_room(request);
   auto waiting = copyset.merging.find({body.volume, body.chunk});
   if (waiting != copyset.merging.end()) {
     waiting->second.push_back(request);

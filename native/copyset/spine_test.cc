@@ -122,6 +122,51 @@ TEST_F(Spine, WhatMayNotWaitIsRepeatedByTheClient) {
   EXPECT_GT(sum(&ServerCounters::bounced), 0u);
 }
 
+// R12: an attachment is answered though clients fill every window of the log all the time.
+TEST_F(Spine, FencesDoNotWaitForWritesToEnd) {
+  stop_servers();
+  options.raft.inflight_bytes_max = 64u << 10;
+  start_servers();
+  form();
+  fence(5, 1);
+  open_client(5, 1);
+  struct Writer : client::IoRequest {
+    client::VolumeClient* client = nullptr;
+    bool ended = false, goes_on = true;
+    iovec part{};
+  };
+  auto data = pattern(64 * 1024, 1);
+  std::vector<std::unique_ptr<Writer>> writers;
+  for (uint64_t i = 0; i < 256; ++i) {
+    auto& writer = *writers.emplace_back(std::make_unique<Writer>());
+    writer.client = client.get();
+    writer.type = client::IoType::kWrite;
+    writer.offset_bytes = i * (4ull << 20);
+    writer.bytes = data.size();
+    writer.part = {data.data(), data.size()};
+    writer.iov = {&writer.part, 1};
+    writer.done = [](client::IoRequest* request) {
+      auto* mine = static_cast<Writer*>(request);
+      mine->ended = !mine->goes_on;
+      if (mine->goes_on) mine->client->submit(mine);
+    };
+  }
+  run_until(
+      [&] {
+        for (auto& writer : writers) writer->client->submit(writer.get());
+      },
+      [&] { return sum(&ServerCounters::waited) > 100; });
+  for (VolumeId volume = 6; volume < 12; ++volume) fence(volume, 1);
+  run_until(
+      [&] {
+        for (auto& writer : writers) writer->goes_on = false;
+      },
+      [&] {
+        return std::all_of(writers.begin(), writers.end(),
+                           [](const auto& writer) { return writer->ended; });
+      });
+}
+
 TEST_F(Spine, AFencedClientIsSilencedForReadsAndWrites) {
   form();
   fence(5, 1);
