@@ -75,7 +75,13 @@ StoreServer::State::State(io::Loop& the_loop, base::BufferPool& the_pool,
   failure_timer.owner = this;
   failure_timer.fire = [](io::Timer* timer) { static_cast<State*>(timer->owner)->leave_service(); };
   stop_timer.owner = this;
-  stop_timer.fire = [](io::Timer* timer) { static_cast<State*>(timer->owner)->check_stopped(); };
+  stop_timer.fire = [](io::Timer* timer) {
+    auto* state = static_cast<State*>(timer->owner);
+    auto done = std::exchange(state->stopped, nullptr);  // not before all have been told
+    state->replica->refuse_unwritten();
+    state->stopped = std::move(done);
+    state->check_stopped();
+  };
 }
 
 StoreServer::State::~State() {

@@ -78,7 +78,8 @@ void Replica::relocate_before(uint64_t position, const std::map<CopysetId, Index
                                  [raw](const auto& each) { return each.get() == raw; });
     const std::shared_ptr<Relocation> keep = *at;
     reading.erase(at);
-    if (!raw->replica->stopped_) raw->replica->relocate_next(keep);
+    if (raw->replica->stopped_) return keep->done(Code::kShuttingDown, 0);
+    raw->replica->relocate_next(keep);
   };
   relocate_next(job);
 }

@@ -3,6 +3,7 @@
 #include "native/replica/replica.h"
 
 #include <algorithm>
+#include <cassert>
 
 #include "native/base/log.h"
 #include "native/base/mutant.h"
@@ -431,6 +432,18 @@ void Replica::batch_durable(Batch* batch) {
   for (auto& callback : mine->callbacks) callback(code);
   mine->clear();
   free_batches_.push_back(std::move(mine));
+}
+
+void Replica::refuse_unwritten() {
+  assert(stopped_);
+  while (!filled_.empty()) {
+    const std::unique_ptr<Batch> mine = std::move(filled_.front());
+    filled_.pop_front();
+    for (auto& callback : mine->callbacks) callback(Code::kShuttingDown);
+    for (Batch::Owner& owner : mine->owners) {
+      if (owner.local && owner.local->done) owner.local->done(owner.local, Code::kShuttingDown);
+    }
+  }
 }
 
 // R6: committed, placed, in order.

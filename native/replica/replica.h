@@ -175,6 +175,8 @@ class Replica {
                        std::function<void(Code, uint64_t)> done);
 
   bool stopped() const { return stopped_; }
+  // After stop(): whoever waits for records that will not be written is told so.
+  void refuse_unwritten();
   // After stop(): nothing of ours is in flight.
   bool idle() const;
   uint64_t appends() const { return appends_; }
