@@ -43,6 +43,7 @@ _LOOP_MAJOR = 7
 _GRACE_SECONDS = 5.0  # for requests in flight when a device is taken away by force
 _RETRY_SECONDS = 0.1
 _RETRY_SECONDS_MAX = 2.0
+_STRAYS_SECONDS = (0.0, 1.0, 2.0, 5.0)
 
 
 @dataclass(slots=True)
@@ -72,6 +73,7 @@ class Devices:
         self._records, self._holder = records, holder
         self._served: dict[int, Served] = {}
         self._busy: set[int] = set()
+        self._making: set[str] = set()  # volumes whose device is being made
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -212,6 +214,7 @@ class Devices:
         opened = await self._open(record, steal=request.steal, published=request.published)
         record = _continued(record, opened)
         fuse = 0
+        self._making.add(record.volume_uuid)
         try:
             uuid, read_only = record.volume_uuid, record.read_only
             fuse = await asyncio.to_thread(self._node.fuse_start, opened.handle, uuid, read_only)
@@ -223,6 +226,7 @@ class Devices:
             if fuse:
                 await asyncio.to_thread(self._node.fuse_stop, fuse)
                 self._holder.drop(record.volume_uuid)
+            self._making.discard(record.volume_uuid)
             await self._take_strays({record.volume_uuid})
             await opened.close()
             if isinstance(error, CurveIoError):
@@ -231,6 +235,7 @@ class Devices:
         served.size_bytes = self._node.loop_size_bytes(number)
         served.state = pb.DEVICE_STATE_SERVING
         self._served[record.volume_id] = served
+        self._making.discard(record.volume_uuid)
         self._changed(record.volume_id)  # what happened while it was not known yet
         _log.info("attached", extra={"volume": record.volume_name, "device": served.device})
         return self.message(served)
@@ -267,7 +272,33 @@ class Devices:
         for uuid, descriptor in held.items():
             os.close(descriptor)
             self._holder.drop(uuid)
-        await self._take_strays(set(held))
+        self._start(self._sweep())
+        if held:
+            self._start(self._take_strays_later(set(held)))
+
+    async def _sweep(self) -> None:
+        """Ends attachments of this node that no device is left of, since an agent was killed while
+        it made one, or took one away. They would keep other nodes out.
+        """
+        volumes = self._cluster.volumes()
+        while True:
+            try:
+                async for volume in volumes.list():
+                    # Listed before anything that this agent made of a volume that it does not know.
+                    if volume.volume_id in self._served or volume.volume_id in self._busy:
+                        continue
+                    for attachment in volume.attachments:
+                        if attachment.node_id == self._node_id:
+                            await self._give_up(volume.volume_id, attachment.attachment_id)
+                return
+            except CurveError:
+                await asyncio.sleep(_RETRY_SECONDS_MAX)
+
+    async def _give_up(self, volume_id: int, attachment_id: int) -> None:
+        """Not being able to is no error: the next attach of this node takes its place."""
+        request = meta_pb2.DetachVolumeRequest(volume_id=volume_id, attachment_id=attachment_id)
+        with contextlib.suppress(CurveError):
+            await self._cluster.client.call("DetachVolume", request, DETACH_SECONDS)
 
     async def _take_up(self, served: Served, descriptor: int) -> None:
         record = served.record
@@ -308,6 +339,12 @@ class Devices:
         _log.info("taken up", extra={"volume": record.volume_name, "device": served.device})
         self._changed(record.volume_id)
 
+    async def _take_strays_later(self, uuids: set[str]) -> None:
+        """The kernel may still be making a device for an agent that was killed."""
+        for pause in _STRAYS_SECONDS:
+            await asyncio.sleep(pause)
+            await self._take_strays(uuids)
+
     async def _take_strays(self, uuids: set[str]) -> None:
         """Loop devices of these volumes, which nobody was told of."""
         for entry in await asyncio.to_thread(os.listdir, "/sys/block"):
@@ -315,7 +352,10 @@ class Devices:
                 continue
             number = int(entry[4:])
             uuid = self._node.loop_identity(number)
-            if uuid in uuids:
+            known = uuid in self._making or any(
+                served.record.volume_uuid == uuid for served in self._served.values()
+            )
+            if uuid in uuids and not known:
                 with contextlib.suppress(CurveError):
                     await asyncio.to_thread(self._node.loop_detach, number, uuid, True)
 
@@ -394,11 +434,7 @@ class Devices:
         if served.volume is not None:
             await served.volume.close()
         elif served.state != pb.DEVICE_STATE_LOST:
-            request = meta_pb2.DetachVolumeRequest(
-                volume_id=record.volume_id, attachment_id=record.attachment_id
-            )
-            with contextlib.suppress(CurveError):
-                await self._cluster.client.call("DetachVolume", request, DETACH_SECONDS)
+            await self._give_up(record.volume_id, record.attachment_id)
 
     async def _stop_export(self, served: Served) -> None:
         """What no majority answers ends with an error, as its volume is closed."""

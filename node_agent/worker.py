@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -23,7 +24,6 @@ from curve_py.client import AsyncCluster
 from curve_py.config import load_settings
 from curve_py.errors import ConflictError, CurveError
 from curve_py.proto.agent_pb2_grpc import add_NodeAgentServicer_to_server
-from curve_py.service.http import Health, HttpPort
 from curve_py.service.lifecycle import fail, run_service
 from curve_py.service.secret import load_secret
 from curve_py.service.server import GRACE_SECONDS, listen_unix, make_server
@@ -36,6 +36,7 @@ from node_agent.servicer import AgentServicer
 from node_agent.settings import AgentSettings
 
 PROGRAM = "curve-agent"
+_THREADS_MAX = 64
 _log = logging.getLogger(__name__)
 
 
@@ -72,8 +73,10 @@ async def serve(
     settings: AgentSettings, secret: bytes, holder: Holder, stop: asyncio.Event
 ) -> None:
     """Runs the agent until `stop` is set. Raises CurveError."""
+    # A device that waits, for a cluster without a quorum, must not hold up the others.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS_MAX))
     registry = CollectorRegistry()
-    http = HttpPort(registry, lambda: Health(True, "serving"))
+    http = None
     server = make_server(None, registry)
     cluster = AsyncCluster(settings.metaservers, secret)
     records = Records(settings.directory)
@@ -82,7 +85,13 @@ async def serve(
         await asyncio.to_thread(records.make)
         await devices.resume()
         metrics.register(registry, devices, cluster.node())
-        http_address = await http.start(settings.http_listen)
+        http_address = ""
+        if settings.http_listen:
+            # Not before: loading it takes longer than everything else, and I/O waits for us.
+            from curve_py.service.http import Health, HttpPort
+
+            http = HttpPort(registry, lambda: Health(True, "serving"))
+            http_address = await http.start(settings.http_listen)
         servicer = AgentServicer(devices, settings.node_id, holder.is_there)
         add_NodeAgentServicer_to_server(servicer, server)
         listen_unix(server, settings.control_socket)
@@ -103,7 +112,8 @@ async def serve(
             await server.stop(GRACE_SECONDS)
         await devices.close()
         await cluster.close()
-        await http.close()
+        if http is not None:
+            await http.close()
         with contextlib.suppress(OSError):
             settings.control_socket.unlink()
 

@@ -6,6 +6,8 @@ AsyncAgentClient belongs to one asyncio loop.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +15,7 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
+from curve_py.errors import UnavailableError
 from curve_py.proto import agent_pb2 as pb
 from curve_py.proto.agent_pb2_grpc import NodeAgentStub
 from curve_py.service.rpc_errors import from_rpc_error
@@ -20,6 +23,9 @@ from curve_py.service.rpc_errors import from_rpc_error
 # An attach waits for the fence on every copyset (R12), and for the device.
 ATTACH_SECONDS = 60.0
 CALL_SECONDS = 30.0
+# An agent that is being replaced is back by then; every call may be made twice.
+REPLACED_SECONDS = 5.0
+_PAUSE_SECONDS = 0.05
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 50),
@@ -59,10 +65,15 @@ class AgentClient:
         self._stub = NodeAgentStub(self._channel)
 
     def _call(self, method: str, request: Any, seconds: float) -> Any:
-        try:
-            return getattr(self._stub, method)(request, timeout=seconds)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, f"The node agent at {self.socket}") from None
+        patience = time.monotonic() + min(seconds, REPLACED_SECONDS)
+        while True:
+            try:
+                return getattr(self._stub, method)(request, timeout=seconds)
+            except grpc.RpcError as error:
+                failure = from_rpc_error(error, f"The node agent at {self.socket}")
+            if not isinstance(failure, UnavailableError) or time.monotonic() > patience:
+                raise failure
+            time.sleep(_PAUSE_SECONDS)
 
     def attach(
         self,
@@ -144,10 +155,15 @@ class AsyncAgentClient:
         self._stub = NodeAgentStub(self._channel)
 
     async def _call(self, method: str, request: Any, seconds: float) -> Any:
-        try:
-            return await getattr(self._stub, method)(request, timeout=seconds)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, f"The node agent at {self.socket}") from None
+        patience = time.monotonic() + min(seconds, REPLACED_SECONDS)
+        while True:
+            try:
+                return await getattr(self._stub, method)(request, timeout=seconds)
+            except grpc.RpcError as error:
+                failure = from_rpc_error(error, f"The node agent at {self.socket}")
+            if not isinstance(failure, UnavailableError) or time.monotonic() > patience:
+                raise failure
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def attach(
         self,

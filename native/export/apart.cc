@@ -2,6 +2,7 @@
 
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,6 +30,7 @@ struct Call {
 
 int run_call(void* argument) {
   auto* call = static_cast<Call*>(argument);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   constexpr int kFirst = STDERR_FILENO + 1;
   if (call->fd > kFirst) close_range(kFirst, static_cast<unsigned>(call->fd) - 1, 0);
   close_range(static_cast<unsigned>(std::max(call->fd + 1, kFirst)), ~0U, 0);

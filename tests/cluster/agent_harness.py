@@ -20,6 +20,7 @@ from pathlib import Path
 from curve_py.client.agent import AgentClient
 from curve_py.errors import CurveError
 from curve_py.proto import agent_pb2 as pb
+from curve_py.types import uuid_bytes
 
 WAIT_SECONDS = 60.0
 
@@ -68,7 +69,9 @@ class Node:
             f"metaservers = {json.dumps(addresses)}\nnode_id = {json.dumps(name)}\n"
         )
         self.log = open(self.directory / "log", "ab")  # noqa: SIM115
+        self.cluster_id = uuid_bytes(description["cluster_id"])
         self.mounts: list[Path] = []
+        self.uuids: list[str] = []  # of volumes that `loops` looks for
         self.start()
 
     def start(self) -> None:
@@ -77,9 +80,9 @@ class Node:
             [program, "--config", str(self.directory / "agent.toml")], stderr=self.log, cwd="/"
         )
         self.agent = AgentClient(self.directory / "agent.sock")
-        until(self._answers, "the agent does not start: " + self._said())
+        until(self.answers, "the agent does not start: " + self._said())
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         try:
             self.agent.list()
         except CurveError:
@@ -110,6 +113,14 @@ class Node:
     def state(self, volume: str) -> int:
         (device,) = (d for d in self.agent.list().devices if d.volume_name == volume)
         return device.state
+
+    def loops(self) -> list[str]:
+        """Loop devices of these volumes, of whichever agent."""
+        found = []
+        for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+            with contextlib.suppress(OSError):
+                found.append(path.read_text().strip().removeprefix("/curve:"))
+        return [uuid for uuid in found if uuid in self.uuids]
 
     def mount(self, device: str, options: str = "") -> Path:
         point = Path(tempfile.mkdtemp(prefix="curve-mount-"))

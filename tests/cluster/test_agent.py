@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,8 +22,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from agent_harness import Node, fails, fio, shell, until
 from running_cluster import RunningCluster
 
-from curve_py.errors import ConflictError, NotFoundError, UnsupportedError
+from curve_py.client.agent import AgentClient
+from curve_py.errors import ConflictError, CurveError, NotFoundError, UnsupportedError
 from curve_py.proto import agent_pb2 as pb
+from curve_py.types import volume_uuid
 
 MIB = 1 << 20
 
@@ -144,6 +151,69 @@ def test_an_agent_is_killed_again_and_again_and_no_request_fails(node: Node, vol
     assert node.agent.detach(volume_name=volume)
 
 
+def test_an_agent_is_killed_while_devices_come_and_go(cluster: RunningCluster, node: Node) -> None:
+    """Whatever it was doing, the next one finds it: nothing is left behind or stands still."""
+    names = [f"agent-{uuid.uuid4().hex[:8]}" for _ in range(3)]
+    done: Counter[str] = Counter()
+    ended = threading.Event()
+
+    def use(name: str) -> None:
+        with AgentClient(node.directory / "agent.sock") as agent:
+            while not ended.is_set():
+                with contextlib.suppress(CurveError):
+                    device = agent.attach(volume_name=name, seconds=20).device
+                    shell(f"dd if=/dev/urandom of={device} bs=64k count=2 oflag=direct status=none")
+                    agent.detach(volume_name=name, seconds=20)
+                    done[name] += 1
+                time.sleep(0.01)
+
+    try:
+        for name in names:
+            made = cluster.curve("volume", "create", name, "64MiB")["volume"]
+            node.uuids.append(volume_uuid(node.cluster_id, made["volume_id"]))
+        with ThreadPoolExecutor(len(names)) as threads:
+            uses = [threads.submit(use, name) for name in names]
+            for _ in range(6):
+                before = done.total()
+                until(lambda at=before: done.total() > at + 2, "nothing is done")  # type: ignore[misc]
+                os.kill(node.worker, signal.SIGKILL)
+                until(lambda: node.worker != 0, "no successor")
+            ended.set()
+            for each in uses:
+                each.result()
+        for name in names:
+            node.agent.detach(volume_name=name)
+        until(
+            lambda: (
+                not any(
+                    a["node_id"] == "node-a"
+                    for name in names
+                    for a in cluster.curve("volume", "show", name)["volume"]["attachments"]
+                )
+            ),
+            "attachments are left",
+        )
+        until(lambda: not node.loops(), "loop devices are left")
+        assert not node.agent.list().devices
+        assert not list((node.directory / "records").iterdir())
+        assert not list((node.directory / "devices").iterdir())
+    finally:
+        ended.set()
+        node.clean()
+        for name in names:
+            cluster.run("volume", "delete", name, "--force")
+
+
+def test_a_new_worker_is_put_in_place_by_a_signal(node: Node, volume: str) -> None:
+    device = node.agent.attach(volume_name=volume).device
+    before = node.worker
+    node.holder.send_signal(signal.SIGHUP)
+    until(lambda: node.worker not in (0, before), "it is not replaced")
+    shell(f"dd if=/dev/urandom of={device} bs=64k count=2 oflag=direct status=none")
+    until(lambda: node.answers() and node.state(volume) == pb.DEVICE_STATE_SERVING, "not served")
+    assert node.agent.detach(volume_name=volume)
+
+
 def test_who_steals_a_volume_has_it_alone(cluster: RunningCluster, node: Node, volume: str) -> None:
     other = Node(cluster.directory, "node-b")
     try:
@@ -160,7 +230,7 @@ def test_who_steals_a_volume_has_it_alone(cluster: RunningCluster, node: Node, v
         before = node.worker
         os.kill(before, signal.SIGKILL)
         until(lambda: node.worker not in (0, before), "no successor")
-        until(lambda: node._answers() and node.state(volume) == pb.DEVICE_STATE_LOST, "not lost")
+        until(lambda: node.answers() and node.state(volume) == pb.DEVICE_STATE_LOST, "not lost")
         assert other.state(volume) == pb.DEVICE_STATE_SERVING
         assert node.agent.detach(volume_name=volume)
         shell(f"dd if=/dev/urandom of={theirs.device} bs=1M count=4 oflag=direct status=none")
