@@ -202,7 +202,9 @@ void Replica::on_peer_append(wire::Connection* connection, wire::Frame& frame) {
       return malformed(connection, "payload checksum");
     }
   }
-  if (body.entry_type == static_cast<uint8_t>(raft::EntryType::kData) &&
+  // R8: not for what is here already: nobody would give back what is set aside for it.
+  const bool here = body.index <= group->applied_ || has_entry(*group, body.index, body.entry_term);
+  if (!here && body.entry_type == static_cast<uint8_t>(raft::EntryType::kData) &&
       !machine_.admit(*group, body.index, head))
     return;
   raft::EntryMeta meta;
