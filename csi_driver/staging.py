@@ -42,9 +42,10 @@ class Staging:
     async def stage(self, handle: Handle, access: Access, mode: AttachMode, path: str) -> None:
         """The volume attached; with a file system also mounted at `path`. Raises CsiError."""
         volume = await self.volume(handle)
+        await self._clear_lost(handle)
         device = await self._devices.attach(handle, mode)
         if device.state == agent_pb2.DEVICE_STATE_LOST:
-            device = await self._attach_anew(handle, mode, device, path)
+            raise failed_precondition(f"Volume {handle} was taken away: {device.lost_reason}")
         if access.is_block:
             await self._mark_raw(volume, mode)
             return
@@ -73,18 +74,15 @@ class Staging:
             raise not_found(f"There is no volume {handle} in this cluster.")
         return volume
 
-    async def _attach_anew(
-        self, handle: Handle, mode: AttachMode, device: agent_pb2.Device, path: str
-    ) -> agent_pb2.Device:
-        """Its attachment was taken away, and it is published here again: a dead device."""
+    async def _clear_lost(self, handle: Handle) -> None:
+        """The remains of a device whose attachment was taken away, or whose agent died."""
+        device = await self._devices.find(handle)
+        if device is None or device.state != agent_pb2.DEVICE_STATE_LOST:
+            return
         _log.warning("a dead device is replaced", extra={"volume": str(handle)})
         for mount in mounted_from(await self._mounter.mounts(), device):
             await self._mounter.unmount(mount.target, lazily=True)
         await self._devices.detach(handle, force=True)
-        device = await self._devices.attach(handle, mode)
-        if device.state == agent_pb2.DEVICE_STATE_LOST:
-            raise failed_precondition(f"Volume {handle} was taken away: {device.lost_reason}")
-        return device
 
     async def _mark_raw(self, volume: pb.Volume, mode: AttachMode) -> None:
         """From now on nobody can tell what is on it."""

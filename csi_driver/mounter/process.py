@@ -1,12 +1,14 @@
 """The helper process: takes commands on a socket, runs each on a thread, answers when it is done.
 
 A request is one line of JSON, {"id", "command", "arguments"}; an answer {"id", "result"} or {"id",
-"error": {"kind", "message"}}, in the order in which they end. It ends when the socket does. A
-command that hangs in the kernel keeps its thread, not the others.
+"error": {"kind", "message"}}, in the order in which they end. It ends when the socket does and what
+was begun has ended: a mkfs is not left half done because a driver was replaced. A command that
+hangs in the kernel keeps its thread, not the others.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import socket
@@ -40,7 +42,8 @@ def _work(request: dict[str, Any], answers: _Answers) -> None:
     except Exception as error:
         _log.exception("a command failed", extra={"command": request["command"]})
         answer["error"] = {"kind": "failed", "message": f"{request['command']}: {error}"}
-    answers.send(answer)
+    with contextlib.suppress(OSError):  # the driver has gone
+        answers.send(answer)
 
 
 def serve(connection: socket.socket) -> None:
@@ -48,7 +51,7 @@ def serve(connection: socket.socket) -> None:
     answers = _Answers(connection)
     with connection.makefile("rb") as requests:
         for line in requests:
-            work = threading.Thread(target=_work, args=(json.loads(line), answers), daemon=True)
+            work = threading.Thread(target=_work, args=(json.loads(line), answers))
             work.start()
 
 

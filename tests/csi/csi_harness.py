@@ -23,6 +23,7 @@ import grpc
 from csi_driver.proto import csi_pb2 as csi
 from csi_driver.proto.csi_pb2_grpc import ControllerStub, IdentityStub, NodeStub
 from curve_py.client.agent import AgentClient
+from curve_py.proto import agent_pb2
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -139,10 +140,30 @@ class CsiNode:
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text()[-4000:]
 
-    def kill(self, name: str) -> None:
-        """SIGKILL to "agent" or "csi"."""
-        self._processes[name].kill()
-        self._processes[name].wait()
+    def kill_driver(self) -> None:
+        self._processes["csi"].kill()
+        self._processes["csi"].wait()
+
+    @property
+    def agent_worker(self) -> int:
+        """The process that serves the devices, a child of what keeps them alive; 0: none."""
+        holder = self._processes["agent"].pid
+        children = Path(f"/proc/{holder}/task/{holder}/children").read_text().split()
+        return int(children[0]) if children else 0
+
+    def restart_agent(self) -> None:
+        """SIGKILL to its worker; returns when the successor serves every device."""
+        before = self.agent_worker
+        os.kill(before, signal.SIGKILL)
+        eventually(lambda: self.agent_worker not in (0, before) and self._agent_answers())
+        eventually(lambda: all(d.state == agent_pb2.DEVICE_STATE_SERVING for d in self.devices()))
+
+    def kill_agent(self) -> None:
+        """With what keeps its devices alive: they are dead."""
+        worker = self.agent_worker
+        self._processes["agent"].kill()
+        self._processes["agent"].wait()
+        os.kill(worker, signal.SIGKILL)
 
     def call(self, method: str, request: Any, seconds: float = CALL_SECONDS) -> Any:
         """One call of any service. Raises grpc.RpcError."""
@@ -273,10 +294,17 @@ class CsiNode:
 
     # --- What is left -----------------------------------------------------------------------
 
+    def _inside(self, *command: str) -> list[str]:
+        return ["nsenter", "--mount", f"--target={self._processes['csi'].pid}", *command]
+
     def read(self, path: Path) -> bytes:
         """A file as the node sees it, in its namespace."""
-        command = ["nsenter", "--mount", f"--target={self._processes['csi'].pid}", "cat", str(path)]
+        command = self._inside("cat", str(path))
         return subprocess.run(command, check=True, capture_output=True).stdout
+
+    def run(self, *command: str) -> int:
+        """Exit code of a command in its namespace."""
+        return subprocess.run(self._inside(*command), check=False).returncode
 
     def mounts(self) -> list[str]:
         """Below the node's directory, but for the agent's own; the last one first."""

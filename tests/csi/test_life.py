@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,13 +42,12 @@ def test_whole_life(cluster: RunningCluster, make_node: Callable[..., CsiNode]) 
     assert file_system_bytes(target) > 1.8 * GIB
 
     # The driver is stateless: it goes and comes under load.
-    first.kill("csi")
+    first.kill_driver()
     first.start_driver()
     assert first.mount(volume, XFS) == target
     written = writer.written
     # So does the agent, and no request fails.
-    first.kill("agent")
-    first.start_agent()
+    first.restart_agent()
     eventually(lambda: writer.written > written + 3)
     writer.stop()
     with open(target / "last", "wb") as file:
@@ -59,7 +60,11 @@ def test_whole_life(cluster: RunningCluster, make_node: Callable[..., CsiNode]) 
         second.publish(volume, XFS)
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
-    # It is taken away, as Kubernetes does with a node that does not answer.
+    # It stands still, and its volume is taken away, as Kubernetes does with a node that does not
+    # answer. It has a write on its way.
+    os.kill(first.agent_worker, signal.SIGSTOP)
+    late = threading.Thread(target=fails, args=(target,))
+    late.start()
     second.unpublish(volume, "first")
     context = second.publish(volume, XFS)
     second.stage(volume, XFS, context)
@@ -67,17 +72,10 @@ def test_whole_life(cluster: RunningCluster, make_node: Callable[..., CsiNode]) 
     assert second.read(other / "kept") == b"k" * 100_000
     assert second.read(other / "last") == b"l" * 5000
 
-    # The first one is fenced: what it writes fails, and it cannot come back.
-    def fails() -> bool:
-        try:
-            with open(target / "late", "wb") as file:
-                file.write(b"x" * 4096)
-                os.fsync(file.fileno())
-        except OSError:
-            return True
-        return False
-
-    eventually(fails)
+    # The first one goes on and is fenced: what it writes fails, and it cannot come back.
+    os.kill(first.agent_worker, signal.SIGCONT)
+    late.join()
+    eventually(lambda: fails(target))
     answer = first.call(
         "NodeGetVolumeStats",
         csi.NodeGetVolumeStatsRequest(volume_id=volume, volume_path=str(target)),
@@ -89,6 +87,7 @@ def test_whole_life(cluster: RunningCluster, make_node: Callable[..., CsiNode]) 
         first.stage(volume, XFS, {})
     first.staging_path(volume).rmdir()
     assert second.read(other / "kept") == b"k" * 100_000
+    assert second.run("test", "!", "-e", str(other / "late")) == 0
 
     # To its end, with nothing left.
     second.end_use(volume)
@@ -98,6 +97,17 @@ def test_whole_life(cluster: RunningCluster, make_node: Callable[..., CsiNode]) 
         assert node.mounts() == []
         assert node.loops() == []
     assert len(cluster.curve("volume", "list")["volumes"]) == volumes_before
+
+
+def fails(directory: Path) -> bool:
+    """To write there, durably."""
+    try:
+        with open(directory / "late", "wb") as file:
+            file.write(b"x" * 4096)
+            os.fsync(file.fileno())
+    except OSError:
+        return True
+    return False
 
 
 def test_a_raw_volume_of_two_nodes(make_node: Callable[..., CsiNode]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import grpc
@@ -59,6 +61,26 @@ def expand_here(node: CsiNode, volume: str, path: Path) -> int:
     )
     grown: int = answer.capacity_bytes
     return grown
+
+
+def stage_in_the_end(
+    node: CsiNode, volume: str, capability: csi.VolumeCapability, context: dict[str, str]
+) -> None:
+    """As the kubelet does: asks again while something of an earlier time is in the way."""
+    refusals: list[grpc.RpcError] = []
+
+    def is_staged() -> bool:
+        try:
+            node.stage(volume, capability, context)
+        except grpc.RpcError as error:
+            refusals.append(error)
+            return False
+        return True
+
+    try:
+        eventually(is_staged, 30.0)
+    except AssertionError:
+        raise refusals[-1] from None
 
 
 class Writer:
@@ -142,6 +164,97 @@ def test_a_volume_that_is_not_published_here_is_not_staged(node: CsiNode) -> Non
     node.delete(volume)
 
 
+def test_who_comes_second_is_told_so(node: CsiNode) -> None:
+    """Never INTERNAL, and never two at work: the same call by eight at once."""
+    volume = node.create("at-once", MOUNT)
+    context = node.publish(volume, MOUNT)
+    node.staging_path(volume)
+    outcomes = []
+
+    def stage() -> None:
+        try:
+            node.stage(volume, MOUNT, context)
+            outcomes.append(grpc.StatusCode.OK)
+        except grpc.RpcError as error:
+            outcomes.append(error.code())
+
+    threads = [threading.Thread(target=stage) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(outcomes) <= {grpc.StatusCode.OK, grpc.StatusCode.ABORTED}
+    assert grpc.StatusCode.OK in outcomes
+    assert len(node.mounts()) == 1
+    node.unstage(volume)
+    node.unpublish(volume)
+    node.delete(volume)
+
+
+def test_a_driver_that_is_killed_while_it_stages(node: CsiNode) -> None:
+    """At any moment, mkfs among them: staged again the volume is as it must be."""
+    for number, wait in enumerate((0.02, 0.06, 0.12, 0.2, 0.3)):
+        capability = mount_capability("ext4" if number % 2 else "xfs")
+        volume = node.create(f"killed-{number}", capability)
+        context = node.publish(volume, capability)
+        node.staging_path(volume)
+
+        def stage(volume: str, capability: csi.VolumeCapability, context: dict[str, str]) -> None:
+            with contextlib.suppress(grpc.RpcError):
+                node.stage(volume, capability, context)
+
+        thread = threading.Thread(target=stage, args=(volume, capability, context))
+        thread.start()
+        time.sleep(wait)
+        node.kill_driver()
+        thread.join()
+        node.start_driver()
+
+        stage_in_the_end(node, volume, capability, context)
+        target = node.mount(volume, capability)
+        (target / "file").write_bytes(b"f" * 100_000)
+        assert len([path for path in node.mounts() if volume in path]) == 2
+        node.end_use(volume)
+        target = node.use(volume, capability)
+        assert (target / "file").read_bytes() == b"f" * 100_000
+        node.end_use(volume)
+        node.delete(volume)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_dead_device_is_replaced(node: CsiNode, kind: str) -> None:
+    """Everything of the agent is killed: what was mounted is dead, and the volume staged anew."""
+    capability = mount_capability(kind)
+    volume = node.create(f"dead-{kind}", capability)
+    context = node.publish(volume, capability)
+    node.stage(volume, capability, context)
+    target = node.mount(volume, capability)
+    with open(target / "file", "wb") as file:
+        file.write(b"d" * 100_000)
+        os.fsync(file.fileno())
+    node.kill_agent()
+
+    def is_dead() -> bool:
+        try:
+            with open(target / "late", "wb") as file:
+                file.write(b"x" * 4096)
+                os.fsync(file.fileno())
+        except OSError:
+            return True
+        return False
+
+    eventually(is_dead)
+    node.start_agent()
+    stage_in_the_end(node, volume, capability, context)
+    node.unmount(volume)  # the pod is started anew
+    target = node.mount(volume, capability)
+    assert (target / "file").read_bytes() == b"d" * 100_000
+    (target / "file").write_bytes(b"")
+    node.end_use(volume)
+    node.delete(volume)
+    assert (node.mounts(), node.loops()) == ([], [])
+
+
 def test_readers(node: CsiNode) -> None:
     volume = node.create("readers", MOUNT)
     target = node.use(volume, MOUNT)
@@ -194,7 +307,7 @@ def test_the_halves_of_a_resize_are_apart_and_everything_is_restarted_between(
     volume = node.create("halves", capability)
     target = node.use(volume, capability)
     expand(node, volume, 2 * GIB)
-    node.kill("csi")
+    node.kill_driver()
     node.start_driver()
     assert expand_here(node, volume, node.staging_path(volume)) == 2 * GIB
     assert file_system_bytes(target) > 1.8 * GIB
