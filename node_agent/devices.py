@@ -43,6 +43,7 @@ _LOOP_MAJOR = 7
 _GRACE_SECONDS = 5.0  # for requests in flight when a device is taken away by force
 _RETRY_SECONDS = 0.1
 _RETRY_SECONDS_MAX = 2.0
+_LOOK_SECONDS = 2.0
 _STRAYS_SECONDS = (0.0, 1.0, 2.0, 5.0)
 
 
@@ -273,8 +274,20 @@ class Devices:
             os.close(descriptor)
             self._holder.drop(uuid)
         self._start(self._sweep())
+        self._start(self._look_after())
         if held:
             self._start(self._take_strays_later(set(held)))
+
+    async def _look_after(self) -> None:
+        """Finds devices that somebody else has ended: `losetup -d`, an aborted connection."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            for served in self.served():
+                serving = served.state == pb.DEVICE_STATE_SERVING and served.fuse
+                if not serving or served.record.volume_id in self._busy:
+                    continue
+                if await asyncio.to_thread(self._node.fuse_ended, served.fuse):
+                    self._lose(served, "Its file system was ended by somebody.")
 
     async def _sweep(self) -> None:
         """Ends attachments of this node that no device is left of, since an agent was killed while
@@ -334,6 +347,12 @@ class Devices:
             descriptor,
         )
         served.record = _continued(record, served.volume)
+        if not self._node.fuse_can_resend(served.fuse):
+            # What the last agent had not answered would wait for ever: let it fail instead.
+            await self._stop_export(served)
+            self._holder.drop(record.volume_uuid)
+            self._lose(served, "The agent was killed, and this kernel cannot ask a new one again.")
+            return
         served.state = pb.DEVICE_STATE_SERVING
         await asyncio.to_thread(self._records.save, served.record, served.device)
         _log.info("taken up", extra={"volume": record.volume_name, "device": served.device})

@@ -214,6 +214,17 @@ def test_a_new_worker_is_put_in_place_by_a_signal(node: Node, volume: str) -> No
     assert node.agent.detach(volume_name=volume)
 
 
+def test_a_device_that_somebody_else_detached_is_lost_and_made_anew(
+    node: Node, volume: str
+) -> None:
+    device = node.agent.attach(volume_name=volume).device
+    shell(f"losetup -d {device}")
+    until(lambda: node.state(volume) == pb.DEVICE_STATE_LOST, "it is not noticed")
+    device = node.agent.attach(volume_name=volume).device
+    shell(f"dd if=/dev/urandom of={device} bs=64k count=2 oflag=direct status=none")
+    assert node.agent.detach(volume_name=volume)
+
+
 def test_who_steals_a_volume_has_it_alone(cluster: RunningCluster, node: Node, volume: str) -> None:
     other = Node(cluster.directory, "node-b")
     try:
