@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "cluster"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "faults"))
 
 from csi_harness import CsiNode, end_processes_of
 from running_cluster import RunningCluster
@@ -33,14 +34,17 @@ def cluster() -> Iterator[RunningCluster]:
 
 
 @pytest.fixture
-def make_node(cluster: RunningCluster) -> Iterator[Callable[..., CsiNode]]:
+def make_node(request: pytest.FixtureRequest) -> Iterator[Callable[..., CsiNode]]:
     """Nodes that do not run yet; whatever is left of them is taken away at the end."""
     made: list[CsiNode] = []
 
-    def make(node_id: str, prefix: tuple[str, ...] = ()) -> CsiNode:
+    def make(node_id: str, prefix: tuple[str, ...] = (), cluster: Path | None = None) -> CsiNode:
+        """`cluster`: the directory of another cluster than that of all tests."""
         # Sockets have short paths.
         directory = Path(tempfile.mkdtemp(prefix="curve-node-"))
-        made.append(CsiNode(directory, cluster.directory, node_id, prefix))
+        if cluster is None:
+            cluster = request.getfixturevalue("cluster").directory
+        made.append(CsiNode(directory, cluster, node_id, prefix))
         return made[-1]
 
     yield make

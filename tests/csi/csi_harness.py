@@ -302,6 +302,13 @@ class CsiNode:
         command = self._inside("cat", str(path))
         return subprocess.run(command, check=True, capture_output=True).stdout
 
+    def shell(self, script: str) -> None:
+        """In its namespace; must not fail."""
+        subprocess.run(self._inside("sh", "-ec", script), check=True, timeout=60)
+
+    def start_shell(self, script: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._inside("sh", "-ec", script), stderr=subprocess.DEVNULL)
+
     def run(self, *command: str) -> int:
         """Exit code of a command in its namespace."""
         return subprocess.run(self._inside(*command), check=False).returncode
