@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from agent_harness import Node, fails, fio, shell, until
 from running_cluster import RunningCluster
 
+from curve_py.client import AttachmentInfo
 from curve_py.client.agent import AgentClient
 from curve_py.errors import ConflictError, CurveError, NotFoundError, UnsupportedError
 from curve_py.proto import agent_pb2 as pb
@@ -63,18 +64,23 @@ def test_a_device_is_made_once_and_goes(cluster: RunningCluster, node: Node, vol
         node.agent.attach(volume_name="no-such-volume")
     with pytest.raises(UnsupportedError):
         node.agent.attach(volume_name=volume, device_type=pb.DEVICE_TYPE_NBD)
-    (attachment,) = cluster.curve("volume", "show", volume)["volume"]["attachments"]
-    assert attachment["node_id"] == "node-a"
+    (attachment,) = attachments(cluster, volume)
+    assert attachment.node_id == "node-a"
     assert node.agent.detach(volume_name=volume)
     assert not node.agent.detach(volume_name=volume)
     assert not os.path.lexists(device.link)
-    assert not cluster.curve("volume", "show", volume)["volume"]["attachments"]
+    assert not attachments(cluster, volume)
 
 
 def allocated(cluster: RunningCluster, volume: str) -> int:
     """Bytes, replicas counted."""
-    used: int = cluster.curve("volume", "show", volume)["allocated_bytes"]
-    return used
+    with cluster.connect() as connected:
+        return connected.volumes().usage(volume).allocated_bytes
+
+
+def attachments(cluster: RunningCluster, volume: str) -> tuple[AttachmentInfo, ...]:
+    with cluster.connect() as connected:
+        return connected.volumes().get(volume).attachments
 
 
 def may_resize_mounted_ext4() -> bool:

@@ -12,9 +12,21 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 MODULES = ("virtio_pci", "virtio_net", "crc32c_generic", "ext4", "nbd")
+# Of the guest that has the host's programs.
+HOST_MODULES = (
+    "virtio_pci",
+    "virtio_blk",
+    "9pnet_virtio",
+    "9p",
+    "crc32c_generic",
+    "ext4",
+    "fuse",
+    "loop",
+)
 PROGRAMS = (
     "blkdiscard",
     "blockdev",
@@ -79,7 +91,7 @@ def _module_content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def load_modules(tree: Path) -> list[tuple[str, bytes]]:
+def load_modules(tree: Path, names: Sequence[str]) -> list[tuple[str, bytes]]:
     """Name and content of the modules that the guest needs, dependencies first."""
     found = {_module_name(path): path for path in tree.rglob("*.ko*")}
     ordered: dict[str, bytes] = {}
@@ -93,10 +105,10 @@ def load_modules(tree: Path) -> list[tuple[str, bytes]]:
             visit(dependency.replace("-", "_"))
         ordered[name] = content
 
-    for name in MODULES:
+    for name in names:
         visit(name)
-    if "nbd" not in ordered:
-        raise SystemExit(f"no nbd module below {tree}")
+    if not {"nbd", "9p"} & ordered.keys():
+        raise SystemExit(f"the modules of the test are not below {tree}")
     return list(ordered.items())
 
 
@@ -107,25 +119,28 @@ def _libraries(program: str) -> list[str]:
     return re.findall(r"(/\S+) \(0x", output)
 
 
-def build(modules: Path, busybox: Path, init: Path) -> bytes:
+def build(modules: Path, busybox: Path, init: Path, *, of_host: bool) -> bytes:
+    """`of_host`: the guest has the host's file system, and needs no programs of its own."""
     archive = Archive()
     for directory in ("bin", "dev", "mnt", "proc", "sys", "tmp"):
         archive.directory(directory)
     archive.character_device("dev/console", 5, 1)
     archive.file("init", init.read_bytes())
     archive.file("bin/busybox", busybox.read_bytes())
-    for program in PROGRAMS:
+    for program in () if of_host else PROGRAMS:
         path = shutil.which(program, path=_SEARCH_PATH)
         if path is None:
             raise SystemExit(f"the program {program} is not installed")
         archive.file(f"tools/{program}", Path(path).read_bytes())
         for library in _libraries(path):
             archive.file(library.lstrip("/"), Path(library).read_bytes())
-    for number, (name, content) in enumerate(load_modules(modules)):
+    for number, (name, content) in enumerate(
+        load_modules(modules, HOST_MODULES if of_host else MODULES)
+    ):
         archive.file(f"modules/{number:02}-{name}.ko", content)
     return archive.encoded()
 
 
 if __name__ == "__main__":
-    modules, busybox, init, output = map(Path, sys.argv[1:])
-    output.write_bytes(build(modules, busybox, init))
+    modules, busybox, init, output = map(Path, sys.argv[1:5])
+    output.write_bytes(build(modules, busybox, init, of_host="--of-host" in sys.argv[5:]))
