@@ -4,6 +4,7 @@
 
 #include "native/base/crc32c.h"
 #include "native/base/log.h"
+#include "native/base/mutant.h"
 #include "native/base/placement.h"
 #include "native/copyset/repair.h"
 #include "native/copyset/scrub.h"
@@ -15,7 +16,7 @@ namespace {
 
 constexpr uint64_t kAnswerNs = 5'000'000'000, kVerifyNs = 60'000'000'000;
 constexpr uint64_t kTickNs = 100'000'000;
-constexpr uint32_t kChecksAtOnce = 4;
+constexpr uint32_t kChecksAtOnce = 4, kRepeatsMax = 64;
 
 }  // namespace
 
@@ -33,7 +34,7 @@ struct Scrub::Comparison {
 struct Scrub::Check {
   CheckRequest request;
   CheckReport report;
-  uint32_t next_chunk = 0, running = 0;
+  uint32_t next_chunk = 0, running = 0, repeated = 0;
   bool ended = false;
   std::function<void(CheckReport)> done;
 };
@@ -125,6 +126,11 @@ void Scrub::applied(Copyset& copyset, const DigestCommand& command, Index index)
   body.chunk = command.chunk;
   body.id = command.id;
   body.index = index;
+  // R10: blocks that it was filled with may be of an index behind this one.
+  if (index <= copyset.holds && !CURVE_MUTANT("r10_compare_before_replayed")) {
+    body.damaged_blocks = kOfSeveralIndexes;
+    return send(command.asker, body, {});
+  }
   const Digests digests = digests_of(copyset, chunk);
   if (command.verify) return read_chunk(copyset, command.asker, body, digests);
   send(command.asker, body, digests);
@@ -221,8 +227,22 @@ void Scrub::accept(const StoreId& store, const ChunkDigestBody& body, const Dige
   const bool member = std::find(comparison.members.begin(), comparison.members.end(), store) !=
                       comparison.members.end();
   if (!member || body.copyset != comparison.copyset || body.chunk != comparison.chunk.chunk) return;
+  if (body.damaged_blocks == kOfSeveralIndexes) return end(body.id, Code::kBusy);
   comparison.answers[store] = {body.damaged_blocks, digests};
   if (comparison.answers.size() == comparison.members.size()) end(body.id, Code::kOk);
+}
+
+// It may have been started again, and not know what it was filled with before (Copyset::holds):
+// what it applies from now on is not compared with what others held before.
+void Scrub::peer_closed(const StoreId& peer) {
+  std::vector<uint64_t> lost;
+  for (const auto& [id, comparison] : comparisons_) {
+    const auto& members = comparison->members;
+    if (std::find(members.begin(), members.end(), peer) != members.end() &&
+        !comparison->answers.contains(peer))
+      lost.push_back(id);
+  }
+  for (uint64_t id : lost) end(id, Code::kBusy);
 }
 
 void Scrub::expire() {
@@ -422,23 +442,33 @@ void Scrub::check_next(const std::shared_ptr<Check>& check) {
          check->next_chunk < request.chunks) {
     const uint32_t chunk = check->next_chunk++;
     if (base::copyset_index(request.placement_id, chunk, request.copysets) != wanted) continue;
-    auto it = server_.copysets.find(request.copyset);
-    if (it == server_.copysets.end() || !it->second->group || !it->second->group->is_leader()) {
-      check->report.code = Code::kNotLeader;
-      break;
-    }
-    ++check->running;
-    compare(*it->second, {request.volume, chunk}, true,
-            [this, check](Comparison& comparison, Code code) { checked(check, comparison, code); });
+    if (!check_chunk(check, chunk)) break;
   }
   if (check->running || check->ended) return;
   check->ended = true;
   check->done(check->report);
 }
 
+bool Scrub::check_chunk(const std::shared_ptr<Check>& check, uint32_t chunk) {
+  auto it = server_.copysets.find(check->request.copyset);
+  if (it == server_.copysets.end() || !it->second->group || !it->second->group->is_leader()) {
+    check->report.code = Code::kNotLeader;
+    return false;
+  }
+  ++check->running;
+  compare(*it->second, {check->request.volume, chunk}, true,
+          [this, check](Comparison& comparison, Code code) { checked(check, comparison, code); });
+  return true;
+}
+
 void Scrub::checked(const std::shared_ptr<Check>& check, Comparison& comparison, Code code) {
   --check->running;
   CheckReport& report = check->report;
+  // A replica that was filled or started again while it was asked: once more.
+  if (code == Code::kBusy && !stopped_ && check->repeated++ < kRepeatsMax) {
+    if (!check_chunk(check, comparison.chunk.chunk)) check_next(check);
+    return;
+  }
   if (code != Code::kOk) {
     report.code = code;
     return check_next(check);

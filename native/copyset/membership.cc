@@ -250,7 +250,7 @@ void StoreServer::State::forget(Copyset& copyset) {
   copyset.fences.clear();
   copyset.dropped_volumes.clear();
   copyset.pending_zeros.clear();
-  copyset.applied = 0;
+  copyset.applied = copyset.holds = 0;
   checkpoint_applied.erase(copyset.id);
   for (const auto& request : all_requests) {
     if (request->copyset == &copyset && request->pieces_left != 0) request->code = Code::kNoCopyset;

@@ -27,9 +27,10 @@ struct ChunkDigestBody {
   uint64_t id = 0;
   Index index = 0;
   uint32_t chunk = 0;
-  uint32_t damaged_blocks = 0;
+  uint32_t damaged_blocks = 0;  // kOfSeveralIndexes: there is nothing to compare here
 };
 static_assert(sizeof(ChunkDigestBody) == 40);
+inline constexpr uint32_t kOfSeveralIndexes = UINT32_MAX;
 
 class Scrub {
  public:
@@ -46,6 +47,7 @@ class Scrub {
   void check(const CheckRequest& request, std::function<void(CheckReport)> done);
   void applied(Copyset& copyset, const DigestCommand& command, Index index);
   void digest(const StoreId& peer, wire::Frame& frame);
+  void peer_closed(const StoreId& peer);
 
  private:
   using Digests = std::array<uint32_t, kBlocksPerChunk>;
@@ -85,6 +87,7 @@ class Scrub {
   void propose_restore(Copyset& copyset, const ChunkKey& chunk, uint16_t block,
                        std::span<const std::byte> content, std::span<const uint32_t> crcs);
   void check_next(const std::shared_ptr<Check>& check);
+  bool check_chunk(const std::shared_ptr<Check>& check, uint32_t chunk);
   void checked(const std::shared_ptr<Check>& check, Comparison& comparison, Code code);
 
   StoreServer::State& server_;

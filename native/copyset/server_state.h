@@ -104,6 +104,9 @@ struct Copyset {
   std::deque<Request*> waiting;  // writes that wait for room in the log, in order (waiting.cc)
   Request* woken = nullptr;      // the first of those, while it tries again
   Index applied = 0;
+  // R10: what it was filled with lately may be as of this index. Until that is applied, its blocks
+  // are of several. (Not kept over a restart: Scrub::peer_closed.)
+  Index holds = 0;
   std::unique_ptr<SyncTarget> sync;  // being filled (R10)
   // The replica was removed: its contents go with the next checkpoint that begins (kWanted), which
   // then is under way (kRunning).

@@ -126,6 +126,7 @@ class SyncTarget {
   Phase phase_ = Phase::kMarking;
   uint64_t attempt_ = 0;  // replies of an earlier attempt are ignored (tag)
   Index index_ = 0;
+  Index holds_ = 0;  // the highest index that a block which came may be of
   Term term_ = 0;
   raft::Config config_;
   Index config_index_ = 0;

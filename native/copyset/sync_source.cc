@@ -172,6 +172,7 @@ void SyncSource::block_read(Request* request) {
     reply.chunk = request->body.chunk;
     reply.block = static_cast<uint16_t>(request->body.offset_bytes / kBlockBytes);
     reply.written = request->written;
+    reply.index = request->copyset->applied;  // nothing in it is of a later one
     reply.count = kSectorsPerBlock;
     connection->send(wire::FrameType::kSyncReply, request->tag, wire::body_bytes(reply),
                      std::as_bytes(std::span(request->crcs)), request->buffer, 0, kBlockBytes);

@@ -268,6 +268,7 @@ void SyncTarget::on_block(const SyncReplyBody& reply, std::span<const std::byte>
       return restart(leader_);
     }
   }
+  holds_ = std::max(holds_, reply.index);
   // Not before the page is complete.
   write->op.index = CURVE_MUTANT("r10_page_complete_early") ? index_ : 0;
   write->clear = static_cast<uint16_t>(~reply.written);
@@ -361,6 +362,7 @@ void SyncTarget::finish() {
           copyset_.fences.clear();
           (void)copyset_.fences.merge(reader);
           copyset_.applied = std::max(copyset_.applied, index_);
+          copyset_.holds = std::max(copyset_.holds, holds_);
           server_.replica->finish_sync(*copyset_.group, index_, term_, config_, config_index_);
           ++server_.counters.syncs_finished;
           base::log(base::LogLevel::kInfo, "sync_finished",
@@ -429,6 +431,7 @@ void StoreServer::State::peer_closed(const StoreId& peer) {
   for (auto& [id, copyset] : copysets) {
     if (copyset->sync && copyset->sync->leader() == peer) copyset->sync->lost();
   }
+  scrub->peer_closed(peer);
 }
 
 }  // namespace curve::copyset
