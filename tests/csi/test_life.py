@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from agent_harness import fio
 from csi_harness import GIB, CsiNode, Mode, block_capability, eventually, mount_capability
 from running_cluster import RunningCluster
 from test_use import Writer, expand, expand_here, file_system_bytes
@@ -35,13 +36,34 @@ def test_whole_life(cluster: RunningCluster, make_node: Callable[..., CsiNode]) 
     (target / "kept").write_bytes(b"k" * 100_000)
     os.sync()
 
-    # Grow under load.
-    writer = Writer(target)
+    # Grow under fio, which checks what it has written.
+    load = subprocess.Popen(
+        [
+            fio(),
+            "--name=load",
+            f"--directory={target}",
+            "--size=48MiB",
+            "--rw=randwrite",
+            "--bs=16k",
+            "--direct=1",
+            "--fsync=16",
+            "--verify=crc32c",
+            "--verify_fatal=1",
+            "--verify_state_save=0",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    eventually(lambda: any(target.glob("load.*")))
     expand(first, volume, 2 * GIB)
     expand_here(first, volume, target)
+    assert load.poll() is None  # it was at work all the time
     assert file_system_bytes(target) > 1.8 * GIB
+    output, _ = load.communicate(timeout=200)
+    assert load.returncode == 0, output
 
     # The driver is stateless: it goes and comes under load.
+    writer = Writer(target)
     first.kill_driver()
     first.start_driver()
     assert first.mount(volume, XFS) == target
