@@ -68,6 +68,7 @@ struct Repair::Job {
 
   // Sectors that are being written back from `content`: what is there must stay until that ends.
   uint16_t in_flight() const {
+    if (CURVE_MUTANT("r11_repair_reads_into_its_write")) return 0;
     uint16_t mask = store_mask;
     for (uint32_t s = 0; s < kSectorsPerBlock; ++s)
       if (rewrites[s].running) mask |= bit(s);

@@ -6,6 +6,7 @@
 #include "native/chunkstore/chunkstore.h"
 #include "native/copyset/repair.h"
 #include "native/copyset/spine_test.h"
+#include "native/copyset/sync.h"
 #include "native/wire/codec.h"
 #include "native/wire/connection.h"
 
@@ -116,6 +117,19 @@ TEST_F(RepairTest, TheBackgroundStepMovesNoDamage) {
   expect_read(0, data);
 }
 
+// R4: the same sector is gone from every log. It keeps its checksum; nobody makes up another.
+TEST_F(RepairTest, WhatNobodyHoldsIsNotGuessed) {
+  start_volume();
+  const auto data = pattern(256u << 10, 3);
+  ASSERT_EQ(io(client::IoType::kWrite, 0, {const_cast<std::byte*>(data.data()), data.size()}),
+            Code::kOk);
+  run_until([] {}, [&] { return in_step(); });
+  const Contents written = contents(0);
+  for (int i = 0; i < 3; ++i) damage(i, "wal", sector(data, 5));
+  checkpoint_all();
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(contents(i) == written) << i;
+}
+
 // Two of three copies are damaged, in different sectors and in the same one.
 TEST_F(RepairTest, OneCopyIsEnough) {
   start_volume();
@@ -149,7 +163,8 @@ struct Asker {
     };
     handler.frame = [](void* owner, wire::Connection*, wire::Frame& frame) {
       auto* self = static_cast<Asker*>(owner);
-      if (frame.type != wire::FrameType::kRepairReply) return;
+      if (frame.type != wire::FrameType::kRepairReply && frame.type != wire::FrameType::kSyncReply)
+        return;
       self->body.assign(frame.body.begin(), frame.body.end());
       self->payload = std::move(frame.payload);
       self->answered = true;
@@ -211,6 +226,43 @@ TEST_F(RepairTest, APeerAnswersWhatItHoldsForSureAndNothingElse) {
   ask(applied, 0x000f);
   EXPECT_EQ(reply.mask, 0x000b) << "what is damaged is left out";
   run_until([] {}, [&] { return counters(1).repaired_sectors == 1; });
+  run_until([&] { asker.connection->close(); }, [&] { return asker.closed; });
+}
+
+// R10: whoever has applied less than the one that asks fills nobody.
+TEST_F(RepairTest, NobodyIsFilledWithLessThanItHasApplied) {
+  start_volume();
+  auto data = pattern(64u << 10, 5);
+  ASSERT_EQ(io(client::IoType::kWrite, 0, data), Code::kOk);
+  run_until([] {}, [&] { return in_step(); });
+  const CopysetId copyset = copyset_of(5, 0);
+  const int leader = leader_of(copyset);
+  ASSERT_GE(leader, 0);
+  Index applied = 0;
+  for (const CopysetStatus& status : servers[leader]->status(true).copysets)
+    if (status.copyset == copyset) applied = status.applied;
+  Asker asker;
+  asker.self.role = wire::PeerRole::kStore;
+  asker.self.id.bytes.fill(0xaa);
+  asker.self.incarnation = 1;
+  asker.self.secret = secret;
+  run_until([&] { asker.dial(*loop, pool, addresses[leader], servers[leader]->store_id()); },
+            [&] { return asker.open; });
+  const auto ask = [&](Index commit) {
+    SyncRequestBody body;
+    body.kind = static_cast<uint8_t>(SyncKind::kBegin);
+    body.copyset = copyset;
+    body.commit = commit;
+    asker.answered = false;
+    run_until(
+        [&] { asker.connection->send(wire::FrameType::kSyncRequest, 1, wire::body_bytes(body)); },
+        [&] { return asker.answered; });
+    SyncReplyBody reply;
+    std::memcpy(&reply, asker.body.data(), sizeof reply);
+    return static_cast<Code>(reply.code);
+  };
+  EXPECT_EQ(ask(applied + 1), Code::kBusy);
+  EXPECT_EQ(ask(applied), Code::kOk);
   run_until([&] { asker.connection->close(); }, [&] { return asker.closed; });
 }
 

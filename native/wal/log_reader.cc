@@ -4,6 +4,8 @@
 #include <cassert>
 #include <cstring>
 
+#include "native/base/mutant.h"
+
 namespace curve::wal {
 
 LogReader::LogReader(io::File& file, const Anchor& anchor)
@@ -28,8 +30,10 @@ bool LogReader::failed(uint64_t position, uint64_t bytes) const {
 }
 
 bool LogReader::read(uint64_t offset, std::span<std::byte> into) {
-  for (int attempt = 0; attempt < kAttempts; ++attempt)
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
     if (file_.read_sync(offset, into) >= 0) return true;
+    if (CURVE_MUTANT("r3_one_refusal_is_damage")) return false;
+  }
   return false;
 }
 

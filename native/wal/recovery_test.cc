@@ -298,6 +298,18 @@ TEST(Anchor, EitherSlotIsEnough) {
   }
 }
 
+// R3: damage that is remembered takes a vote; what a device refuses once is not damage yet.
+TEST(Recovery, WhatTheDeviceRefusesOnceIsNoDamage) {
+  Chain log(6);
+  for (int round = 0; round < 30; ++round) {
+    log.crash(sim::CrashKind::kKill);
+    log.node().disk->faults.read_error_chance = 0.1;
+    while (!log.start()) {  // the anchors are read as well
+    }
+    ASSERT_FALSE(log.report().damaged) << log.report().damage;
+  }
+}
+
 TEST(Anchor, NoneIsRefusedWithASentence) {
   Chain log(3);
   log.crash(sim::CrashKind::kKill);

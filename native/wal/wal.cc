@@ -70,7 +70,7 @@ Outcome Wal::check_free(io::Loop& loop, const std::string& path) {
   auto file = io::File::open(loop, path, {});
   if (!file && file.error().code == Code::kNotFound) return {};
   if (!file) return file.error();
-  if (file->size_bytes() < kDataOffset) return {};
+  if (file->size_bytes() < kDataOffset || CURVE_MUTANT("r1_format_again")) return {};
   AlignedBytes bytes = take_aligned(kAnchorBytes);
   for (uint64_t offset : kAnchorOffsets) {
     if (int error = file->read_sync(offset, {bytes.get(), kAnchorBytes}); error < 0)
