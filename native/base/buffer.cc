@@ -100,6 +100,11 @@ Buffer BufferPool::take(size_t bytes) {
   return Buffer(block);
 }
 
+void BufferPool::prepare(size_t bytes, size_t count) {
+  std::vector<Buffer> taken;
+  for (size_t i = 0; i < count; ++i) taken.push_back(take(bytes));
+}
+
 void BufferPool::give_back(Buffer::Block* block) {
   used_bytes_ -= block->capacity;
   if (cached_bytes_ + block->capacity <= cached_bytes_max_) {

@@ -68,6 +68,9 @@ class BufferPool {
   // size() == bytes, capacity >= bytes, contents undefined. bytes in 1..4 MiB. Aborts when the
   // system has no memory.
   Buffer take(size_t bytes);
+  // Makes `count` free buffers for `bytes` each, so that as many can be taken without asking the
+  // system. They stay while there are no more than `cached_bytes_max` of free memory.
+  void prepare(size_t bytes, size_t count);
   size_t used_bytes() const { return used_bytes_; }
 
  private:

@@ -15,8 +15,13 @@ namespace {
 
 constexpr int kRequestsPerTurn = 64;  // then others have their turn
 constexpr uint64_t kPauseNs = 1'000'000;
-// Smaller data is copied into memory of its size: a small write does not hold a large buffer.
-constexpr size_t kCopiedBytesMax = 128 * 1024;
+// Buffers come in three sizes, so that enough of each can be there. Writes of up to the second one
+// are copied: they do not hold a large buffer.
+constexpr size_t kSmallBytes = 4096, kMiddleBytes = 64 * 1024, kLargeBytes = fuse::kWriteBytesMax;
+
+constexpr size_t buffer_bytes(size_t bytes) {
+  return bytes <= kSmallBytes ? kSmallBytes : bytes <= kMiddleBytes ? kMiddleBytes : kLargeBytes;
+}
 
 }  // namespace
 
@@ -51,6 +56,12 @@ FuseExport::FuseExport(io::Loop& loop, base::BufferPool& pool, int fd, std::stri
     ask_again();
   }
   wait();
+}
+
+void FuseExport::prepare(base::BufferPool& pool) {
+  pool.prepare(kSmallBytes, kInflightMax);
+  pool.prepare(kMiddleBytes, kInflightMax);
+  pool.prepare(kLargeBytes, kInflightBytesMax / kLargeBytes + 2);
 }
 
 FuseExport::~FuseExport() {
@@ -143,16 +154,24 @@ void FuseExport::take(size_t bytes) {
   request->opcode = message.head.opcode;
   request->body_bytes = 0;
   request->with_data = false;
-  request->held_bytes = data_bytes;
-  inflight_bytes_ += data_bytes;
-  if (data_bytes > kCopiedBytesMax) {
-    request->data = std::exchange(incoming_, pool_.take(fuse::kWriteBytesMax));
-    request->data.resize(data_bytes);
-  } else if (data_bytes > 0) {
-    request->data = pool_.take(data_bytes);
-    std::memcpy(request->data.data(), incoming_.data(), data_bytes);
+  request->held_bytes = 0;
+  if (data_bytes > 0) {
+    hold(request, data_bytes);
+    if (data_bytes > kMiddleBytes) {
+      std::swap(request->data, incoming_);
+      request->data.resize(data_bytes);
+    } else {
+      std::memcpy(request->data.data(), incoming_.data(), data_bytes);
+    }
   }
   handle(request, message, data_bytes);
+}
+
+void FuseExport::hold(Request* request, size_t bytes) {
+  request->data = pool_.take(buffer_bytes(bytes));
+  request->data.resize(bytes);
+  request->held_bytes = buffer_bytes(bytes);
+  inflight_bytes_ += request->held_bytes;
 }
 
 // ---- out ----

@@ -5,9 +5,10 @@
 //
 // Invariants: a reply leaves only after the device has answered. An acknowledged write is durable,
 // so a flush has nothing to do. At most kInflightMax requests and kInflightBytesMax (and one
-// request more) are taken from the kernel; all memory for that is there from the start or comes
-// from the pool. A request that is not answered when the process dies is asked again of its
-// successor: resume(), which continues a file system that an earlier process began.
+// request more) are taken from the kernel; all memory for that is there after prepare(), so that
+// pages can be written back when there is no other. A request that is not answered when the process
+// dies is asked again of its successor: resume(), which continues a file system that an earlier
+// process began.
 //
 // Thread: the loop's; never blocks.
 #pragma once
@@ -45,6 +46,8 @@ class FuseExport {
   // `file` is the file's name.
   FuseExport(io::Loop& loop, base::BufferPool& pool, int fd, std::string file,
              client::BlockDevice* device, bool read_only, bool resumed);
+  // Fills the pool with what one export may hold.
+  static void prepare(base::BufferPool& pool);
   ~FuseExport();  // after close() has ended (or Loop::abandon)
   int fd() const { return fd_; }
   // The kernel has ended it: nobody uses the file any more, or it was aborted.
@@ -78,6 +81,7 @@ class FuseExport {
   bool receive_one();  // false: nothing there, or over
   void take(size_t bytes);
   bool full() const;
+  void hold(Request* request, size_t bytes);
   void end();
   void reply(Request* request, int error);
   template <class T>

@@ -249,6 +249,26 @@ TEST_F(FuseExportTest, TakesNoMoreThanItHasRoomFor) {
   loop_.run_until([&] { return collect(), answers_.size() == 100; });
 }
 
+TEST_F(FuseExportTest, WhatIsPreparedIsEnough) {
+  FuseExport::prepare(pool_);
+  device_.hold = true;
+  for (int i = 0; i < 300; ++i) {
+    fuse_write_in in{};
+    const uint32_t bytes = i % 3 == 0 ? 4096 : i % 3 == 1 ? 20480 : 4096 * 200;
+    in.size = bytes;
+    Bytes body;
+    append(&body, in);
+    body.resize(body.size() + bytes);
+    send_raw(message(FUSE_WRITE, next_++, fuse::kVolumeNode, body));
+    loop_.run_turns(2);
+    if (device_.inflight + 1 < static_cast<uint64_t>(i)) break;  // it takes no more
+  }
+  EXPECT_GT(device_.inflight, 60u);
+  EXPECT_LE(pool_.used_bytes(), FuseExport::kInflightBytesMax + 2 * fuse::kWriteBytesMax);
+  device_.let_go();
+  loop_.run_until([&] { return collect(), answers_.size() == next_ - 2; });
+}
+
 TEST_F(FuseExportTest, SurvivesNonsense) {
   std::mt19937 random(7);
   for (int i = 0; i < 3000; ++i) {

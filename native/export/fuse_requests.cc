@@ -157,9 +157,7 @@ void FuseExport::read(Request* request, const fuse::Message& message) {
   const uint64_t bytes =
       in.offset < size_bytes ? std::min<uint64_t>(in.size, size_bytes - in.offset) : 0;
   if (bytes == 0) return reply(request, 0);
-  request->data = pool_.take(bytes);
-  request->held_bytes = bytes;
-  inflight_bytes_ += bytes;
+  hold(request, bytes);
   request->part = {request->data.data(), bytes};
   submit(request, IoType::kRead, in.offset, bytes);
 }

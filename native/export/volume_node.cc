@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <map>
+#include <utility>
 
 #include "native/export/loop_device.h"
 #include "native/io/loop_thread.h"
@@ -44,6 +45,7 @@ struct VolumeNode::State {
   io::EventQueue<Completion> events;
   uint64_t next_id = 1;  // loop thread only
   bool stopped = false;
+  bool prepared = false;  // loop thread only
 
   void wait(const std::function<void()>& task) const { thread->call_and_wait(task); }
   // Starts something on the loop that calls its argument when it has ended; blocks until then.
