@@ -21,7 +21,7 @@
 namespace curve::chunkstore {
 
 constexpr uint64_t kept_of(uint64_t reserve, Keep keep) {
-  return keep == Keep::kAll ? reserve : keep == Keep::kHalf ? reserve / 2 : 0;
+  return keep == Keep::kAll ? reserve : 0;
 }
 
 class BlockSpace {

@@ -163,7 +163,7 @@ struct Usage {
 };
 
 // R8: how much of the reserve of a store stays untouched.
-enum class Keep : uint8_t { kAll, kHalf, kNothing };
+enum class Keep : uint8_t { kAll, kNothing };
 
 class ChunkStore {
  public:

@@ -8,12 +8,13 @@
 // granted with its last answer. When the store becomes full, all that it has not yet received was
 // sent by leaders that had not heard of it; none can send more than its share without an answer to
 // some of that, which says that the store is full. So what still comes fits in half of the reserve.
-// The other half is for replicas that are being filled (sync_target.cc).
+// The other half is what replicas that are being filled usually find enough; they may take all of
+// it (sync_target.cc).
 //
-// What the proof leaves out (leaders that change while the store fills up, stores of so few blocks
-// that a share is less than one write, which may go alone) may leave a leader with entries that no
-// majority takes. Its followers are full, then, and have none of those entries: it resigns, one of
-// them leads on without them, and answers that there is no space.
+// What the proof leaves out (leaders that change while the store fills up, replicas that are filled
+// then, stores of so few blocks that a share is less than one write, which may go alone) may leave
+// a leader with entries that no majority takes. Its followers are full, then, and have none of
+// those entries: it resigns, one of them leads on without them, and answers that there is no space.
 //
 // Likewise for the room that fences take in a checkpoint. One thread.
 #include <algorithm>

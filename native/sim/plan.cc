@@ -176,7 +176,7 @@ void space(Plan& plan, Random& random) {
   plan.faults.interval_ns = random.between(200, 800) * kMillisecond;
   plan.data_bytes = 16ull << 20;  // full soon: all alike, or one sooner than the other (R8)
   plan.reserve_percent_step = static_cast<uint32_t>(random.below(5));
-  plan.reserve_percent = static_cast<uint32_t>(random.between(1, 30));
+  plan.reserve_percent = 50 - 4 * plan.reserve_percent_step;  // for what moves to them
   if (random.chance(0.5)) {  // the followers are full, and the leader does not see it at home
     plan.stores = 3;
     plan.reserve_percent = static_cast<uint32_t>(random.between(1, 10));
