@@ -20,9 +20,7 @@
 
 namespace curve::chunkstore {
 
-constexpr uint64_t kept_of(uint64_t reserve, Keep keep) {
-  return keep == Keep::kAll ? reserve : 0;
-}
+constexpr uint64_t kept_of(uint64_t reserve, Keep keep) { return keep == Keep::kAll ? reserve : 0; }
 
 class BlockSpace {
  public:
