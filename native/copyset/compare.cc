@@ -138,6 +138,7 @@ void Scrub::applied(Copyset& copyset, const DigestCommand& command, Index index)
 
 Scrub::Digests Scrub::digests_of(const Copyset& copyset, const ChunkKey& chunk) const {
   Digests out{};
+  if (copyset.fences.deleted(chunk.volume)) return out;  // what is left goes with the next pass
   for (uint16_t block = 0; block < kBlocksPerChunk; ++block) {
     if (!server_.store->is_mapped(copyset.id, chunk, block) &&
         !copyset.overlay.has_block(chunk, block))

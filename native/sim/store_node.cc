@@ -265,10 +265,7 @@ void StoreNodes::look_at(size_t number, StoreNode& store) {
   const copyset::ServerStatus status = store.server().status(false);
   if (status.counters.corrupt_reads && !at.disk->ever_harmed())
     verdict_.fail("checksums", at.name + " reads damage where there is none");
-  // What scrub would mend unseen. Not where a replica was filled: long seed 300009 (theme disk)
-  // finds some that differ for a while after one, equal at the end, and it is not known why.
-  filled_ = filled_ || status.counters.syncs_started != 0;
-  if (status.scrub.chunks_differ && !filled_)
+  if (status.scrub.chunks_differ)  // what scrub would mend unseen
     verdict_.fail("replica equality", at.name + " found replicas that differ");
 }
 

@@ -98,7 +98,6 @@ class StoreNodes {
   ReplicaChecker checker_;
   std::set<uint32_t> wrecked_;  // nodes
   uint64_t looks_ = 0;
-  bool filled_ = false;  // some replica was, in this run
   std::function<void(Node&)> ended_;
 };
 
