@@ -114,9 +114,9 @@ void BlockSpace::checkpoint_durable() {
   covered_.clear();
 }
 
-bool BlockSpace::reserve(uint64_t blocks, Keep keep) {
+bool BlockSpace::reserve(uint64_t blocks, bool into_reserve) {
   if (blocks == 0) return true;
-  if (free_count_ < reserved_ + blocks + kept_of(kept_, keep)) return false;
+  if (free_count_ < reserved_ + blocks + (into_reserve ? 0 : kept_)) return false;
   reserved_ += blocks;
   return true;
 }

@@ -16,11 +16,8 @@
 #include <vector>
 
 #include "native/chunkstore/bit_tree.h"
-#include "native/chunkstore/chunkstore.h"
 
 namespace curve::chunkstore {
-
-constexpr uint64_t kept_of(uint64_t reserve, Keep keep) { return keep == Keep::kAll ? reserve : 0; }
 
 class BlockSpace {
  public:
@@ -52,7 +49,7 @@ class BlockSpace {
   void begin_checkpoint();  // what was freed so far waits for this one
   void checkpoint_durable();
 
-  bool reserve(uint64_t blocks, Keep keep);
+  bool reserve(uint64_t blocks, bool into_reserve);
   void unreserve(uint64_t blocks);
 
   uint64_t total() const { return total_; }

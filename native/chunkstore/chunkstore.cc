@@ -239,12 +239,12 @@ uint64_t ChunkStore::block_offset_bytes(uint32_t physical) const {
   return state_->geometry.block_offset(physical);
 }
 
-bool ChunkStore::reserve(uint32_t blocks, uint32_t pages, Keep keep) {
+bool ChunkStore::reserve(uint32_t blocks, uint32_t pages, bool into_reserve) {
   State& s = *state_;
   const uint64_t pages_free = s.map.capacity() - s.map.live();
-  if (pages != 0 && pages_free < s.pages_reserved + pages + kept_of(s.pages_kept, keep))
+  if (pages != 0 && pages_free < s.pages_reserved + pages + (into_reserve ? 0 : s.pages_kept))
     return false;
-  if (!s.space.reserve(blocks, keep)) return false;
+  if (!s.space.reserve(blocks, into_reserve)) return false;
   s.pages_reserved += pages;
   return true;
 }

@@ -162,9 +162,6 @@ struct Usage {
   uint64_t read_errors = 0, crc_errors = 0;
 };
 
-// R8: how much of the reserve of a store stays untouched.
-enum class Keep : uint8_t { kAll, kNothing };
-
 class ChunkStore {
  public:
   // Where no complete store is (else kExists). The superblocks come last and make it one.
@@ -237,7 +234,7 @@ class ChunkStore {
   // R8. Whether a write to this block may need new space is decided here: mapped and not shared
   // needs none. `blocks_needed` new blocks and `pages_needed` pages are set aside until unreserve.
   // False: no space (kNoSpace).
-  bool reserve(uint32_t blocks, uint32_t pages, Keep keep = Keep::kAll);
+  bool reserve(uint32_t blocks, uint32_t pages, bool into_reserve = false);
   void unreserve(uint32_t blocks, uint32_t pages);
   uint32_t blocks_available() const;  // so many more may be reserved, each with a page of its own
   uint32_t blocks_kept() const;       // the reserve, likewise

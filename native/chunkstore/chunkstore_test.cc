@@ -193,7 +193,7 @@ TEST_F(ChunkStoreTest, ReservationsAreKeptAndTheReserveIsForRecovery) {  // R8
   EXPECT_TRUE(store->reserve(most, 0));
   EXPECT_FALSE(store->reserve(1, 0));
   EXPECT_EQ(store->take_block(), 0u);
-  EXPECT_TRUE(store->reserve(kept, 0, Keep::kNothing));
+  EXPECT_TRUE(store->reserve(kept, 0, true));
   EXPECT_EQ(store->take_block(true), 0u);
   EXPECT_EQ(store.write(1, kChunk, 0, 1, 1, 1), 0) << "what was reserved can be allocated";
   store->unreserve(most + kept, 0);
@@ -201,8 +201,8 @@ TEST_F(ChunkStoreTest, ReservationsAreKeptAndTheReserveIsForRecovery) {  // R8
   const auto pages = static_cast<uint32_t>(store->usage().pages_free);
   EXPECT_FALSE(store->reserve(0, pages - pages_kept + 1));
   EXPECT_TRUE(store->reserve(0, pages - pages_kept));
-  EXPECT_TRUE(store->reserve(0, pages_kept, Keep::kNothing));
-  EXPECT_FALSE(store->reserve(0, 1, Keep::kNothing));
+  EXPECT_TRUE(store->reserve(0, pages_kept, true));
+  EXPECT_FALSE(store->reserve(0, 1, true));
   EXPECT_TRUE(store->reserve(1, 0));
 }
 

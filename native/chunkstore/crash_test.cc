@@ -191,7 +191,7 @@ class CrashRun {
     });
   }
   bool may_allocate() {
-    if (!store().reserve(1, 1, Keep::kNothing)) return false;
+    if (!store().reserve(1, 1, true)) return false;
     store().unreserve(1, 1);
     return true;
   }

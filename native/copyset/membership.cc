@@ -250,6 +250,7 @@ void StoreServer::State::forget(Copyset& copyset) {
   copyset.fences.clear();
   copyset.dropped_volumes.clear();
   copyset.pending_zeros.clear();
+  copyset.new_blocks.clear();
   copyset.applied = copyset.holds = 0;
   checkpoint_applied.erase(copyset.id);
   for (const auto& request : all_requests) {

@@ -340,7 +340,7 @@ bool SyncTarget::reserve(Write& write) {
   if (op.mask == 0 || (state.written & ~write.clear) != 0) return true;  // in place, or nothing
   const auto page = static_cast<uint8_t>(op.block / chunkstore::kBlocksPerPage);
   const uint32_t pages = server_.store->has_page({copyset_.id, op.chunk, page}) ? 0 : 1;
-  if (!server_.store->reserve(1, pages, chunkstore::Keep::kNothing)) {
+  if (!server_.store->reserve(1, pages, true)) {
     if (!std::exchange(waits_for_space_, true))
       base::log(base::LogLevel::kError, "sync_waits_for_space", {{"copyset", copyset_.id}});
     return false;
