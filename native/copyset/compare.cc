@@ -388,6 +388,8 @@ void Scrub::propose_restore(Copyset& copyset, const ChunkKey& chunk, uint16_t bl
     command.chunk = chunk.chunk;
     command.first_sector = first + s;
     command.sectors = end - s;
+    const uint64_t bytes = sector.data ? (end - s) * uint64_t{kSectorBytes} : 0;
+    if (server_.replica->may_propose(*copyset.group, bytes, sizeof(command)) != Code::kOk) return;
     uint32_t fresh = 0;
     if (sector.data && server_.reserve(copyset, chunk, command.first_sector, command.sectors,
                                        &fresh) != StoreServer::State::Space::kOk) {
@@ -397,8 +399,7 @@ void Scrub::propose_restore(Copyset& copyset, const ChunkKey& chunk, uint16_t bl
     const auto head = wire::body_bytes(command);
     entry->head.assign(head.begin(), head.end());
     if (sector.data) {
-      const auto part = content.subspan(s * static_cast<size_t>(kSectorBytes),
-                                        (end - s) * static_cast<size_t>(kSectorBytes));
+      const auto part = content.subspan(s * static_cast<size_t>(kSectorBytes), bytes);
       entry->payload = server_.pool.take(part.size());
       std::memcpy(entry->payload.data(), part.data(), part.size());
       entry->sector_crcs.assign(crcs.begin() + s, crcs.begin() + end);

@@ -11,6 +11,9 @@
 // The other half is what replicas that are being filled usually find enough; they may take all of
 // it (sync_target.cc).
 //
+// A request that waits, for this or for room in the log, has nothing set aside: what it had would
+// keep the writes before it, which go first, from being let in.
+//
 // What the proof leaves out (leaders that change while the store fills up, replicas that are filled
 // then, stores of so few blocks that a share is less than one write, which may go alone) may leave
 // a leader with entries that no majority takes. Its followers are full, then, and have none of
@@ -117,7 +120,6 @@ uint64_t StoreServer::State::ahead_of(const StoreId& member, uint64_t enough) {
 StoreServer::State::Space StoreServer::State::majority_room(const Copyset& copyset,
                                                             uint64_t blocks) {
   const raft::Config& config = copyset.group->raft().config();
-  const uint64_t more = new_blocks_waiting + blocks;
   size_t voters = 0, roomy = 0, busy = 0;
   for (size_t i = 0; i < config.count; ++i) {
     const raft::Member& member = config.members[i];
@@ -129,10 +131,9 @@ StoreServer::State::Space StoreServer::State::majority_room(const Copyset& copys
     }
     const uint32_t granted = room_of(member.store).blocks;
     if (granted == 0) continue;
-    const uint64_t enough = granted > more ? granted - more : 0;
+    const uint64_t enough = granted > blocks ? granted - blocks : 0;
     const uint64_t on_their_way = ahead_of(member.store, enough);
-    const bool alone = on_their_way == 0 && new_blocks_waiting == 0;
-    (on_their_way + more <= granted || alone ? roomy : busy)++;
+    (on_their_way + blocks <= granted || on_their_way == 0 ? roomy : busy)++;
   }
   const size_t quorum = raft::quorum_of(voters);
   if (CURVE_MUTANT("r8_outrun_followers")) roomy += busy;

@@ -152,8 +152,6 @@ struct Request : base::ListHook, Proposal {
   std::vector<uint32_t> crcs;  // read: per sector; write: per piece as received
   replica::EntryRef entry;     // write under way
   uint32_t pieces_left = 0;
-  uint32_t new_blocks = 0;       // R8: set aside for it, and not proposed yet
-  bool new_blocks_wait = false;  // they are in State::new_blocks_waiting
   uint64_t received_ns = 0, proposed_ns = 0;
   Term term = 0;  // the leadership it was accepted in
   Code code = Code::kOk;
@@ -246,7 +244,6 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   std::map<CopysetId, std::vector<std::function<void(bool)>>> removals;  // not durable yet
   ServerLatency latency;
   uint64_t requests_open = 0;
-  uint64_t new_blocks_waiting = 0;  // R8: of requests that wait for room in the log
   std::map<StoreId, Ahead> ahead;
   uint64_t turns = 0, room_looked_ns = 0;
   bool wants_space = false;        // an entry was not taken, or a replica not filled, since then

@@ -114,9 +114,6 @@ void StoreServer::State::release(Request* request) {
   request->merging = request->proposed = false;
   request->code = Code::kOk;
   request->pieces_left = 0;
-  if (request->new_blocks_wait) new_blocks_waiting -= request->new_blocks;
-  request->new_blocks_wait = false;
-  request->new_blocks = 0;
   free_requests.push_back(request);
   --requests_open;
   if (stopping) check_stopped();
@@ -285,37 +282,34 @@ void StoreServer::State::propose_range(Request* request) {
   command.first_sector = first_sector(body);
   command.sectors = sector_count(body);
   const bool write = command.type == CommandType::kWrite;
-  if (write) {  // R8: decided here, before the log.
-    uint32_t fresh = 0;
-    if (std::exchange(request->new_blocks_wait, false)) new_blocks_waiting -= request->new_blocks;
+  const auto head = wire::body_bytes(command);
+  Code code = replica->may_propose(*copyset.group, request->buffer.size(), head.size());
+  if (code == Code::kBusy) {
+    if (!replica->has_room(request->buffer.size(), head.size())) background->pressed();
+    return wait_for_room(request);
+  }
+  if (code != Code::kOk) return answer(request, code);
+  uint32_t fresh = 0;
+  if (write) {  // R8: decided here, before the log; what waits has nothing set aside (room.cc).
     const Space space =
         reserve(copyset, {body.volume, body.chunk}, command.first_sector, command.sectors, &fresh);
-    request->new_blocks += fresh;
     if (space == Space::kWait) return wait_for_room(request);
     if (space == Space::kFull) return answer(request, Code::kNoSpace);
   }
   replica::EntryRef entry = replica->take_entry();
-  const auto head = wire::body_bytes(command);
   entry->head.assign(head.begin(), head.end());
   if (write) {
     entry->sector_crcs = request->crcs;
     entry->payload = std::move(request->buffer);
   }
   entry->context = static_cast<Proposal*>(request);
-  const Code code = replica->propose(*copyset.group, entry);
+  code = replica->propose(*copyset.group, entry);
   if (code != Code::kOk) {
     entry->context = nullptr;
-    if (code != Code::kBusy) return answer(request, code);
-    if (write) {
-      request->buffer = std::move(entry->payload);
-      request->new_blocks_wait = true;
-      new_blocks_waiting += request->new_blocks;
-    }
-    if (!replica->has_room(request->buffer.size(), head.size())) background->pressed();
-    return wait_for_room(request);
+    return answer(request, code);
   }
   request->proposed = true;
-  note_new_blocks(copyset, entry->index, std::exchange(request->new_blocks, 0));
+  note_new_blocks(copyset, entry->index, fresh);
   request->proposed_ns = loop.now_ns();
   if (!write) note_zero(copyset, command, entry->index);
   write ? ++counters.writes : ++counters.zeroes;

@@ -125,6 +125,44 @@ TEST_F(TinyStores, ManyLeadersFillEachOther) {
   EXPECT_EQ(sum(&ServerCounters::resignations), 0u);
 }
 
+// What waited for room in the log with blocks set aside once kept the writes before it, which have
+// to go first, from being let in: all of them waited for ever.
+TEST_F(Space, AWriteThatWaitsForTheLogHasNothingSetAside) {
+  stop_servers();
+  options.raft.inflight_bytes_max = 1024;
+  start_servers();
+  lead_from_first();
+  fence(5, 1);
+  open_client(5, 1);
+  auto data = pattern(256 << 10, 3);
+  ASSERT_EQ(io(client::IoType::kWrite, 0, std::span(data).first(4096)), Code::kOk);
+  for (int i : {1, 2}) stop_server(i);
+  auto reserved = [&] { return servers[0]->status(false).blocks_reserved; };
+  const uint64_t before = reserved();
+  client::IoRequest writes[2];
+  size_t left = 2;
+  iovec parts[2] = {{data.data(), data.size()}, {data.data(), 4096}};
+  for (int i = 0; i < 2; ++i) {
+    writes[i].type = client::IoType::kWrite;
+    writes[i].iov = {&parts[i], 1};
+    writes[i].offset_bytes = static_cast<uint64_t>(i + 1) << 20;
+    writes[i].bytes = parts[i].iov_len;
+    writes[i].owner = &left;
+    writes[i].done = [](client::IoRequest* each) { --*static_cast<size_t*>(each->owner); };
+  }
+  run_until(
+      [&] {
+        for (auto& write : writes) client->submit(&write);
+      },
+      [&] { return sum(&ServerCounters::waited) > 0; });
+  EXPECT_EQ(reserved(), before + data.size() / kBlockBytes);
+  for (int i : {1, 2}) open_server(i);
+  for (int i : {1, 2}) introduce(i);
+  run_until([] {}, [&] { return left == 0; });
+  if (left != 0) abort();  // they are still under way, and this is where they live
+  for (auto& write : writes) EXPECT_EQ(write.code, Code::kOk);
+}
+
 // Without a reserve nobody can know: a leader that both followers refuse resigns, and one of them
 // says that there is no space.
 TEST_F(NoReserve, ALeaderWhoseFollowersAreFullResigns) {

@@ -305,6 +305,7 @@ LogSlot& Group::slot(Index index) {
   return core_->log.at(index);
 }
 
+Code Group::may_propose() const { return core_->may_propose(); }
 Code Group::propose(std::span<const EntryMeta> metas, Index* first) {
   return core_->propose(metas, first);
 }

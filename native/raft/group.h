@@ -106,8 +106,9 @@ class Group {
 
   LogSlot& slot(Index index);  // retained entries only
   // Leader, not transferring away, and its no-op committed not required: entries get [returned,
-  // returned + metas.size()). kNotLeader / kBusy (too much in flight). bytes/type of metas are
-  // used. Owner then keeps the contents by index.
+  // returned + metas.size()). kNotLeader / kBusy (too much in flight), as may_propose() said
+  // before. bytes/type of metas are used. Owner then keeps the contents by index.
+  Code may_propose() const;
   [[nodiscard]] Code propose(std::span<const EntryMeta> metas, Index* first);
   // One member change: add a learner, promote it, remove a member, or the `preferred` wish. kBusy
   // while one is uncommitted, before the no-op of the term is committed, and for a learner that is

@@ -186,6 +186,7 @@ struct GroupCore {
   // group_leader.cc
   void become_leader();
   void stop_leading();
+  Code may_propose() const;
   Code propose(std::span<const EntryMeta> metas, Index* first);
   Code propose_config(const Config& config, Index* index);
   void maybe_commit();

@@ -118,10 +118,15 @@ Follower* GroupCore::follower_of(const StoreId& store) {
   return const_cast<Follower*>(std::as_const(*this).follower_of(store));
 }
 
-Code GroupCore::propose(std::span<const EntryMeta> metas, Index* first) {
+Code GroupCore::may_propose() const {
   if (role != Role::kLeader) return Code::kNotLeader;
-  if (!transferee.is_none()) return Code::kBusy;
-  if (uncommitted_bytes > kUncommittedWindows * host.options.inflight_bytes_max) return Code::kBusy;
+  const bool full = uncommitted_bytes > kUncommittedWindows * host.options.inflight_bytes_max;
+  return full || !transferee.is_none() ? Code::kBusy : Code::kOk;
+}
+
+Code GroupCore::propose(std::span<const EntryMeta> metas, Index* first) {
+  const Code may = may_propose();
+  if (may != Code::kOk) return may;
   *first = log.last() + 1;
   for (const EntryMeta& meta : metas) {
     append_slot({hard.term, 0, meta.bytes, meta.type});

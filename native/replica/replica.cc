@@ -134,11 +134,17 @@ Code Replica::propose_config(ReplicaGroup& group, const raft::Config& config,
   return Code::kOk;
 }
 
-Code Replica::propose(ReplicaGroup& group, const EntryRef& entry) {
+Code Replica::may_propose(const ReplicaGroup& group, uint64_t payload_bytes,
+                          size_t head_bytes) const {
   if (stopped_) return Code::kShuttingDown;
-  if (filled_.size() > 4 || !has_room(entry->payload.size(), entry->head.size()))
-    return Code::kBusy;
+  if (filled_.size() > 4 || !has_room(payload_bytes, head_bytes)) return Code::kBusy;
   if (unapplied_bytes_ > wal_.capacity_bytes() / kUnappliedShare) return Code::kBusy;
+  return group.raft().may_propose();
+}
+
+Code Replica::propose(ReplicaGroup& group, const EntryRef& entry) {
+  const Code may = may_propose(group, entry->payload.size(), entry->head.size());
+  if (may != Code::kOk) return may;
   raft::EntryMeta meta;
   meta.type = raft::EntryType::kData;
   meta.bytes = entry->bytes();

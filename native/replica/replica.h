@@ -55,6 +55,7 @@ class ReplicaGroup {
  public:
   CopysetId id() const { return id_; }
   raft::Group& raft() { return *raft_; }
+  const raft::Group& raft() const { return *raft_; }
   bool is_leader() const { return raft_->role() == raft::Role::kLeader; }
   // Taken off this store: no raft() any more. The object stays while an append knows it.
   bool gone() const { return raft_ == nullptr; }
@@ -122,6 +123,8 @@ class Replica {
 
   // kOk: the entry has its index and will be applied or dropped. Fill head, sector_crcs, payload,
   // context before. kNotLeader, kBusy (raft's window or the WAL's room).
+  // What propose() would say of such an entry now.
+  Code may_propose(const ReplicaGroup& group, uint64_t payload_bytes, size_t head_bytes) const;
   Code propose(ReplicaGroup& group, const EntryRef& entry);
   // The WAL takes such a proposal now.
   bool has_room(uint64_t payload_bytes, size_t head_bytes) const;
