@@ -45,6 +45,7 @@ Code StoreServer::State::apply_one(Copyset& copyset, const replica::Entry& entry
                             entry.index);
     } else {
       copyset.overlay.zero(chunk, range->first_sector, range->sectors, entry.index);
+      note_giving_back();
     }
     return Code::kOk;
   }
@@ -68,6 +69,7 @@ Code StoreServer::State::apply_one(Copyset& copyset, const replica::Entry& entry
   copyset.fences.raise(fence->volume, kEpochInfinity, kEpochInfinity, {});
   copyset.overlay.drop_volume(fence->volume);
   copyset.dropped_volumes.push_back(fence->volume);
+  note_giving_back();
   return Code::kOk;
 }
 

@@ -92,6 +92,7 @@ void Background::begin() {
   waiting_.swap(requested_);
   last_cut_head_ = server_.wal->head_position();
   cut_applied_.clear();
+  server_.giving_back |= std::exchange(server_.gives_back, false);
   work_.clear();
   next_work_ = 0;
   for (const auto& [id, group] : server_.replica->groups()) {
@@ -323,7 +324,7 @@ void Background::release_wal() {
 }
 
 void Background::finish(Code code) {
-  running_ = false;
+  running_ = server_.giving_back = false;
   std::vector<std::function<void(Code)>> done;
   done.swap(waiting_);
   for (auto& callback : done) callback(code);

@@ -42,6 +42,7 @@ constexpr uint64_t kGroupBlobBytesMax = 512;  // everything of a copyset's blob 
 
 constexpr uint64_t kLookNs = 250'000'000;
 constexpr uint32_t kStuckLooks = 2;
+constexpr uint64_t kHeardWithinNs = 1'000'000'000;  // followers apply, and answer a beat
 constexpr uint64_t kAbstainNs = 3'000'000'000;
 
 }  // namespace
@@ -73,11 +74,22 @@ void NewBlocks::forget_through(Index match) {
   while (!entries_.empty() && entries_.front().index <= match) entries_.pop_front();
 }
 
+// What discards and deletions leave behind can be used once a checkpoint says so (R5). Until then
+// the store is full, but a client is not told so: the blocks are free for all that it knows.
+void StoreServer::State::note_giving_back() {
+  gives_back = true;
+  gave_back_ns = loop.now_ns();
+}
+
+bool StoreServer::State::blocks_coming() const {
+  return gives_back || giving_back || store->usage().blocks_pending_free != 0;
+}
+
 // What this store grants to each of its leaders.
 replica::Room StoreServer::State::room() const {
   const bool full = store->blocks_available() == 0;
   const uint32_t share = store->blocks_kept() / 2 / std::bit_ceil(leaders_elsewhere);
-  return {full ? 0 : std::max(share, 1u), fences_fit(0)};
+  return {full ? 0 : std::max(share, 1u), fences_fit(0), full && blocks_coming()};
 }
 
 // As it said last: a store that is away is waited for.
@@ -120,7 +132,8 @@ uint64_t StoreServer::State::ahead_of(const StoreId& member, uint64_t enough) {
 StoreServer::State::Space StoreServer::State::majority_room(const Copyset& copyset,
                                                             uint64_t blocks) {
   const raft::Config& config = copyset.group->raft().config();
-  size_t voters = 0, roomy = 0, busy = 0;
+  const bool just_gave_back = loop.now_ns() < gave_back_ns + kHeardWithinNs;
+  size_t voters = 0, roomy = 0, busy = 0, coming = 0;
   for (size_t i = 0; i < config.count; ++i) {
     const raft::Member& member = config.members[i];
     if (member.role != raft::MemberRole::kVoter) continue;
@@ -129,8 +142,13 @@ StoreServer::State::Space StoreServer::State::majority_room(const Copyset& copys
       ++roomy;
       continue;
     }
-    const uint32_t granted = room_of(member.store).blocks;
-    if (granted == 0) continue;
+    const replica::Room room = room_of(member.store);
+    const uint32_t granted = room.blocks;
+    if (granted == 0) {
+      coming +=
+          (room.coming || just_gave_back) && replica->peer_connection(member.store) != nullptr;
+      continue;
+    }
     const uint64_t enough = granted > blocks ? granted - blocks : 0;
     const uint64_t on_their_way = ahead_of(member.store, enough);
     (on_their_way + blocks <= granted || on_their_way == 0 ? roomy : busy)++;
@@ -138,7 +156,8 @@ StoreServer::State::Space StoreServer::State::majority_room(const Copyset& copys
   const size_t quorum = raft::quorum_of(voters);
   if (CURVE_MUTANT("r8_outrun_followers")) roomy += busy;
   if (roomy >= quorum) return Space::kOk;
-  return roomy + busy >= quorum ? Space::kWait : Space::kFull;
+  if (roomy + busy >= quorum) return Space::kWait;
+  return roomy + busy + coming >= quorum ? Space::kComing : Space::kFull;
 }
 
 // From time to time: who may lead here, and whether a log that is led here waits for others that
@@ -165,7 +184,7 @@ void StoreServer::State::look_at_room() {
     ++counters.resignations;
     raft.resign(kAbstainNs, now);
   }
-  // What discards and cut entries leave behind can be used once a checkpoint says so (R5).
+  wants_space |= store->blocks_available() == 0 && blocks_coming();
   if (std::exchange(wants_space, false)) {
     background->applied();
     background->pressed();

@@ -246,7 +246,10 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   uint64_t requests_open = 0;
   std::map<StoreId, Ahead> ahead;
   uint64_t turns = 0, room_looked_ns = 0;
-  bool wants_space = false;        // an entry was not taken, or a replica not filled, since then
+  uint64_t gave_back_ns = 0;  // when a discard or deletion was applied last
+  bool gives_back = false;    // a discard or deletion was applied, and no pass began since then
+  bool giving_back = false;   // the pass that runs now has some
+  bool wants_space = false;   // an entry was not taken, or a replica not filled, since then
   uint32_t leaders_elsewhere = 1;  // stores that may lead a copyset of this one, as last counted
   std::vector<uint32_t> scratch_blocks;
   bool listening = false, stopping = false, out_of_service = false;
@@ -289,7 +292,12 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   bool newest_appended(Copyset& copyset, const ChunkKey& chunk, uint32_t sector, std::byte* into);
 
   // space.cc (R8)
-  enum class Space : uint8_t { kOk, kWait, kFull };  // kWait: for what is on its way to others
+  enum class Space : uint8_t {
+    kOk,
+    kWait,    // for what is on its way to others
+    kComing,  // full, but a checkpoint will give blocks back
+    kFull,
+  };
   Space reserve(Copyset& copyset, const ChunkKey& chunk, uint32_t first_sector, uint32_t sectors,
                 uint32_t* fresh);
   void settle_block(Copyset& copyset, const ChunkKey& chunk, uint32_t block);
@@ -300,6 +308,8 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   bool may_unmap(Copyset& copyset, const ChunkKey& chunk, uint32_t block);
   // room.cc (R8)
   replica::Room room() const override;
+  void note_giving_back();
+  bool blocks_coming() const;
   replica::Room room_of(const StoreId& store) const;
   uint64_t ahead_of(const StoreId& store, uint64_t enough);
   Space majority_room(const Copyset& copyset, uint64_t blocks);

@@ -294,6 +294,10 @@ void StoreServer::State::propose_range(Request* request) {
     const Space space =
         reserve(copyset, {body.volume, body.chunk}, command.first_sector, command.sectors, &fresh);
     if (space == Space::kWait) return wait_for_room(request);
+    if (space == Space::kComing) {  // not in the queue: what needs no blocks goes on behind it
+      ++counters.bounced;
+      return answer(request, Code::kBusy);
+    }
     if (space == Space::kFull) return answer(request, Code::kNoSpace);
   }
   replica::EntryRef entry = replica->take_entry();

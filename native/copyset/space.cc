@@ -77,7 +77,10 @@ StoreServer::State::Space StoreServer::State::reserve(Copyset& copyset, const Ch
     const BlockKey page_key{chunk, page};
     const bool new_page = !copyset.reserved_pages.contains(page_key) &&
                           !store->has_page({copyset.id, chunk, static_cast<uint8_t>(page)});
-    if (!store->reserve(1, new_page ? 1 : 0, !leader)) return Space::kFull;
+    if (!store->reserve(1, new_page ? 1 : 0, !leader)) {
+      wants_space = true;
+      return blocks_coming() ? Space::kComing : Space::kFull;
+    }
     copyset.reserved_blocks.insert({chunk, block});
     if (new_page) copyset.reserved_pages.insert(page_key);
     if (fresh) ++*fresh;

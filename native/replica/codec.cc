@@ -86,13 +86,18 @@ bool decode_beat(std::span<const std::byte> bytes, raft::Beat& out) {
   return reader.done();
 }
 
+static_assert(kRoomBlocksMax == 0x3fff);
+constexpr uint16_t kBlocksComing = 0x4000, kNoFences = 0x8000;
+
 uint16_t encode_room(const Room& room) {
   const uint32_t blocks = std::min(room.blocks, kRoomBlocksMax);
-  return static_cast<uint16_t>((kRoomBlocksMax - blocks) | (room.fences ? 0 : 0x8000));
+  return static_cast<uint16_t>((kRoomBlocksMax - blocks) | (room.coming ? kBlocksComing : 0) |
+                               (room.fences ? 0 : kNoFences));
 }
 
 Room decode_room(uint16_t shortage) {
-  return {kRoomBlocksMax - (shortage & 0x7fffu), (shortage & 0x8000) == 0};
+  return {kRoomBlocksMax - (shortage & kRoomBlocksMax), (shortage & kNoFences) == 0,
+          (shortage & kBlocksComing) != 0};
 }
 
 void encode_beat_reply(const raft::BeatReply& reply, const Room& room,

@@ -56,8 +56,8 @@ struct BeatReplyBody {
 };
 static_assert(sizeof(BeatReplyBody) == 32);
 
-// What is missing of kRoomBlocksMax blocks in the low 15 bits; bit 15: no room for fences. 0:
-// nothing is short.
+// What is missing of kRoomBlocksMax blocks in the low 14 bits; bit 14: blocks are coming; bit 15:
+// no room for fences. 0: nothing is short.
 uint16_t encode_room(const Room& room);
 Room decode_room(uint16_t shortage);
 PeerMessageBody to_body(const raft::Message& message);

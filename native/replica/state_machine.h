@@ -13,10 +13,11 @@ namespace curve::replica {
 class ReplicaGroup;
 
 // R8: what a leader may have on its way to a store. Told to its leaders with each answer.
-inline constexpr uint32_t kRoomBlocksMax = 32767;  // so many, or more
+inline constexpr uint32_t kRoomBlocksMax = 16383;  // so many, or more
 struct Room {
   uint32_t blocks = kRoomBlocksMax;  // new ones that the store has not acknowledged; 0: it is full
   bool fences = true;                // of volumes that it has no fence of
+  bool coming = false;               // it is full, and a checkpoint under way will give blocks back
 };
 inline constexpr Room kRoomUnheard = {.blocks = 1};  // of a store that has not said anything yet
 
