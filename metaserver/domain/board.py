@@ -36,6 +36,7 @@ class Store:
     load: int = 0
     filling: int = 0  # replicas that are being filled there
     sending: int = 0  # replicas that are filled from there
+    doubted: bool = False  # lately it was given up as a target, because it was not filled
 
     @property
     def store_id(self) -> bytes:
@@ -73,13 +74,18 @@ class Board:
         copysets: Mapping[int, Copyset],
         health: HealthView,
         rng: random.Random,
+        barred: Mapping[int, frozenset[bytes]],
     ) -> None:
+        """`barred`: stores that are not to get a replica of the copyset for now."""
         self.health = health
+        self._barred = barred
         self._rng = rng
         self.stores = {
             store_id: _store(chunkserver, health.store(store_id))
             for store_id, chunkserver in chunkservers.items()
         }
+        for store_id in frozenset().union(*barred.values()):
+            self.stores[store_id].doubted = True
         self.members = {c.copyset_id: list(c.replicas) for c in copysets.values()}
         self.held: dict[bytes, dict[int, None]] = {store_id: {} for store_id in self.stores}
         self.moving: set[int] = set()
@@ -164,7 +170,9 @@ class Board:
         return len(domains) < len(members)
 
     def candidates(self, copyset_id: int, percent_max: float) -> list[Store]:
-        """Who could get a replica: usable, no member, nothing left of an earlier one, has room."""
+        """Who could get a replica: usable, no member, nothing left of an earlier one, has room, was
+        not given up as a target of this copyset lately.
+        """
         size = self.size_of(copyset_id)
         members = self.members[copyset_id]
         return [
@@ -173,15 +181,20 @@ class Board:
             if store.store_id not in members
             and copyset_id not in store.view.reported
             and store.percent_with(size) <= percent_max
+            and not self.is_barred(copyset_id, store)
         ]
+
+    def is_barred(self, copyset_id: int, store: Store) -> bool:
+        return store.store_id in self._barred.get(copyset_id, ())
 
     def best_target(
         self, copyset_id: int, source: bytes, candidates: Iterable[Store]
     ) -> Store | None:
-        """The widest spread first, then the least load."""
+        """Who is not doubted first, then the widest spread, then the least load."""
         return min(
             candidates,
             key=lambda store: (
+                store.doubted,
                 *(-count for count in self.spread_with(copyset_id, source, store.store_id)),
                 store.ratio(1),
                 self._rng.random(),

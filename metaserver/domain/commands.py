@@ -221,6 +221,7 @@ class CancelMove:
     move_id: int
     why: str
     request_id: bytes = b""
+    stalled: bool = False  # the target, though alive, is not filled
 
 
 @dataclass(frozen=True, slots=True)

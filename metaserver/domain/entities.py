@@ -112,6 +112,7 @@ class Move:
     step: MoveStep = MoveStep.JOIN
     listed: bool = False  # the target is in the table of clients
     cancelled: str = ""  # why it is given up
+    stalled: bool = False  # because the target, though alive, was not filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,7 @@ class FinishedMove:
     started_at_ms: int
     ended_at_ms: int
     cancelled: str  # why it was given up; empty: it was done
+    stalled: bool = False  # because the target, though alive, was not filled
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ class HealthView:
     copysets: Mapping[int, CopysetView] = field(default_factory=dict)
     # Bytes that the target of a move has, by copyset.
     filled_bytes: Mapping[int, int] = field(default_factory=dict)
+    # For how long the target of a move, and nobody else, has held it up; by copyset.
+    still_seconds: Mapping[int, float] = field(default_factory=dict)
 
     def store(self, store_id: bytes) -> StoreView:
         return self.stores.get(store_id, NO_STORE)

@@ -30,7 +30,8 @@ from metaserver.domain.entities import (
 if TYPE_CHECKING:
     from metaserver.domain.state import MetaState
 
-# Ended moves that are remembered for people.
+# Ended moves that are remembered for people; as many again of those whose target was not filled,
+# which the scheduler does not choose again at once.
 FINISHED_MAX = 256
 
 # --- Lives of chunkservers ----------------------------------------------------------------------
@@ -158,7 +159,9 @@ def cancel_move(state: MetaState, command: cmd.CancelMove) -> Result:
     move = _move(state, command.copyset_id, command.move_id)
     if move is None or move.step not in (MoveStep.JOIN, MoveStep.FILL):
         return Done(changed=False)
-    state.moves[move.copyset_id] = replace(move, step=MoveStep.CANCEL, cancelled=command.why)
+    state.moves[move.copyset_id] = replace(
+        move, step=MoveStep.CANCEL, cancelled=command.why, stalled=command.stalled
+    )
     state.next_version()
     state.changes.moves = True
     return Done(changed=True)
@@ -192,9 +195,11 @@ def end_move(state: MetaState, command: cmd.EndMove) -> Result:
         started_at_ms=move.started_at_ms,
         ended_at_ms=command.at_ms,
         cancelled=move.cancelled,
+        stalled=move.stalled,
     )
-    while len(state.finished_moves) > FINISHED_MAX:
-        del state.finished_moves[next(iter(state.finished_moves))]
+    alike = [f.move_id for f in state.finished_moves.values() if f.stalled is move.stalled]
+    for move_id in alike[:-FINISHED_MAX]:
+        del state.finished_moves[move_id]
     return Done(changed=True)
 
 

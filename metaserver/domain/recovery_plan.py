@@ -20,6 +20,10 @@ class Limits:
     full_percent: int = 85  # above, copysets move away
     fill_percent: int = 75  # up to which rebalancing fills a store
     replace_percent: int = 95  # up to which a store takes what has to be rebuilt
+    # How long a target may get nothing more before it is given up, and how long after that the
+    # copyset does not go there, and others only when nobody else can take them.
+    fill_patience_seconds: float = 300.0
+    bar_seconds: float = 1200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class CancelMove:
     copyset_id: int
     move_id: int
     why: str
+    stalled: bool = False  # the target is alive and was not filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,9 @@ def command_of(decision: Decision, now_ms: int) -> cmd.Command:
                 now_ms,
             )
         case CancelMove():
-            return cmd.CancelMove(decision.copyset_id, decision.move_id, decision.why)
+            return cmd.CancelMove(
+                decision.copyset_id, decision.move_id, decision.why, stalled=decision.stalled
+            )
         case PreferLeader():
             return cmd.PreferLeader(decision.copyset_id, decision.store_id)
 

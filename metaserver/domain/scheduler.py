@@ -8,7 +8,8 @@ it returns decisions. Deterministic given the seed. Thread: any; runs for ms per
 It converges: lost and drained replicas only leave; a move for a failure domain makes the spread
 wider, and every other one keeps it; a move for space lowers the fullest, and nothing is put onto a
 store above `fill_percent` for balance; after a move for balance, or a change of leader, who gave
-still has no smaller share than who got, so that the sum of the squares has fallen.
+still has no smaller share than who got, so that the sum of the squares has fallen. A target that is
+alive and not filled is given up and barred for a while: nothing that can wait goes there then.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from curve_py.sizes import format_size
 from curve_py.types import copyset_text
 from metaserver.domain.board import Board, Store
 from metaserver.domain.entities import (
     Chunkserver,
     ChunkserverLife,
     Copyset,
+    FinishedMove,
     Move,
     MoveReason,
     MoveStep,
@@ -50,18 +53,34 @@ class Tables:
     pools: Mapping[int, Pool]
     copysets: Mapping[int, Copyset]
     moves: Mapping[int, Move]
+    stalled: tuple[FinishedMove, ...] = ()  # those whose target was not filled
 
     @classmethod
     def of(cls, state: MetaState) -> Tables:
         """Shallow copies: they do not change any more."""
         return cls(
-            dict(state.chunkservers), dict(state.pools), dict(state.copysets), dict(state.moves)
+            dict(state.chunkservers),
+            dict(state.pools),
+            dict(state.copysets),
+            dict(state.moves),
+            tuple(move for move in state.finished_moves.values() if move.stalled),
         )
 
+    def barred(self, now_ms: int, bar_seconds: float) -> dict[int, frozenset[bytes]]:
+        """By copyset: who was given up as its target less than `bar_seconds` ago.
 
-def plan(tables: Tables, health: HealthView, limits: Limits, seed: int) -> Plan:
+        A clock that was set back bars nobody.
+        """
+        found: dict[int, frozenset[bytes]] = {}
+        for move in self.stalled:
+            if 0 <= now_ms - move.ended_at_ms < 1000 * bar_seconds:
+                found[move.copyset_id] = found.get(move.copyset_id, frozenset()) | {move.target}
+        return found
+
+
+def plan(tables: Tables, health: HealthView, limits: Limits, seed: int, now_ms: int) -> Plan:
     """What to do now."""
-    return _Pass(tables, health, limits, seed).run()
+    return _Pass(tables, health, limits, seed, now_ms).run()
 
 
 @dataclass(slots=True)
@@ -70,6 +89,7 @@ class _Pass:
     health: HealthView
     limits: Limits
     seed: int
+    now_ms: int
     decisions: list[Decision] = field(default_factory=list)
     notes: dict[str, list[int]] = field(default_factory=dict)
     running: int = 0
@@ -80,7 +100,8 @@ class _Pass:
 
     def run(self) -> Plan:
         rng = random.Random(self.seed)
-        self.board = Board(self.tables.chunkservers, self.tables.copysets, self.health, rng)
+        barred = self.tables.barred(self.now_ms, self.limits.bar_seconds)
+        self.board = Board(self.tables.chunkservers, self.tables.copysets, self.health, rng, barred)
         self._look_at_moves()
         self._replace()
         self._drain()
@@ -96,9 +117,15 @@ class _Pass:
 
     def _look_at_moves(self) -> None:
         for move in self.tables.moves.values():
-            why = self._why_cancel(move) if move.step in (MoveStep.JOIN, MoveStep.FILL) else ""
-            if why:
-                self.decisions.append(CancelMove(move.copyset_id, move.move_id, why))
+            early = move.step in (MoveStep.JOIN, MoveStep.FILL)
+            why = self._why_cancel(move) if early else ""
+            stalled = self._why_stalled(move) if early and not why else ""
+            if stalled or move.stalled:
+                self.board.stores[move.target].doubted = True
+            if why or stalled:
+                self.decisions.append(
+                    CancelMove(move.copyset_id, move.move_id, why or stalled, bool(stalled))
+                )
                 self.board.moving.add(move.copyset_id)
                 continue
             self.board.adopt(move)
@@ -124,6 +151,19 @@ class _Pass:
         if move.reason not in (MoveReason.REPLACE, MoveReason.DRAIN) and others:
             return f"makes way: {others[0].name} {others[0].view.why}"
         return ""
+
+    def _why_stalled(self, move: Move) -> str:
+        """Empty: its target gets on, or it is not the target that it waits for."""
+        still = self.health.still_seconds.get(move.copyset_id, 0.0)
+        if still <= self.limits.fill_patience_seconds:
+            return ""
+        target = self.board.stores[move.target]
+        there = format_size(self.health.filled_bytes.get(move.copyset_id, 0))
+        return (
+            f"{target.name} has got nothing more for {still:.0f} s, {there} of "
+            f"{format_size(move.size_bytes)} are there: not there again for "
+            f"{self.limits.bar_seconds / 60:.0f} min"
+        )
 
     # --- What is lost ---------------------------------------------------------------------------
 
@@ -157,6 +197,12 @@ class _Pass:
         members = self.board.members[copyset_id]
         if all(store.store_id in members for store in self.board.usable):
             return f"there is no other chunkserver for one of {len(members)} replicas: add one"
+        barred = [s for s in self.board.usable if self.board.is_barred(copyset_id, s)]
+        if barred:
+            return (
+                f"{barred[0].name} was given up because it was not filled, and no other can take "
+                "it: it is tried again later; add one"
+            )
         return (
             f"no other chunkserver would stay below {self.limits.replace_percent} % of its space: "
             "add one"
@@ -206,6 +252,7 @@ class _Pass:
             store
             for store in self.board.candidates(copyset_id, limit)
             if self.board.spread_with(copyset_id, source.store_id, store.store_id) >= spread
+            and not store.doubted
         ]
         return min(fitting, key=lambda s: (s.percent_with(size), s.store_id), default=None)
 
@@ -244,7 +291,8 @@ class _Pass:
         found: tuple[Store, Store] | None = None
         for store_id in self.board.members[copyset_id]:
             candidates = self.board.candidates(copyset_id, self.limits.fill_percent)
-            target = self.board.best_target(copyset_id, store_id, candidates)
+            trusted = (store for store in candidates if not store.doubted)
+            target = self.board.best_target(copyset_id, store_id, trusted)
             if target is None:
                 continue
             spread = self.board.spread_with(copyset_id, store_id, target.store_id)
@@ -287,6 +335,7 @@ class _Pass:
         board = self.board
         return (
             target.store_id not in board.members[copyset_id]
+            and not target.doubted
             and copyset_id not in target.view.reported
             and target.percent_with(board.size_of(copyset_id)) <= self.limits.fill_percent
             and board.spread_with(copyset_id, source.store_id, target.store_id)

@@ -28,8 +28,9 @@ from metaserver.domain.entities import (
 from metaserver.domain.state import Counters, MetaState, Remembered
 
 FORMAT = "curve-metaserver-snapshot"
-VERSION = 3
-VERSIONS_READ = (1, 2, 3)  # 1: without moves; 2: without labels, content, publications, nodes
+VERSION = 4
+# 1: without moves; 2: without labels, content, publications, nodes; 3: without moves that stalled
+VERSIONS_READ = (1, 2, 3, 4)
 SLICE_RECORDS = 32
 
 

@@ -53,6 +53,11 @@ class MetaserverSettings(ServiceSettings):
         4, ge=1, le=64, description="replicas being filled on, and from, one chunkserver at once"
     )
     moves_max: int = Field(64, ge=1, le=4096, description="replicas on their way at once, in all")
+    fill_patience_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="how long a replica may get nothing more before it is filled elsewhere",
+    )
     full_percent: int = Field(
         85, ge=10, le=99, description="share of a store above which copysets move away from it"
     )
@@ -66,6 +71,8 @@ class MetaserverSettings(ServiceSettings):
             full_percent=self.full_percent,
             fill_percent=max(self.full_percent - 10, 1),
             replace_percent=min(self.full_percent + 10, 99),
+            fill_patience_seconds=self.fill_patience_seconds,
+            bar_seconds=4 * self.fill_patience_seconds,
         )
         return RecoverySettings(limits, self.sync_bytes_per_second)
 

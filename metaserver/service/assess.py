@@ -6,6 +6,7 @@ tens of ms).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from curve_py.proto import common_pb2 as pb
@@ -24,7 +25,10 @@ class Leftover:
     config_index: int  # of a committed configuration without it
 
 
-def assess(tables: Tables, heard: Heard) -> HealthView:
+def assess(
+    tables: Tables, heard: Heard, still_seconds: Mapping[int, float] | None = None
+) -> HealthView:
+    """`still_seconds`: of fill_watch.py; matters to the scheduler only."""
     stores = {
         store_id: _store_view(heard, store_id)
         for store_id, chunkserver in tables.chunkservers.items()
@@ -40,7 +44,7 @@ def assess(tables: Tables, heard: Heard) -> HealthView:
         for move in tables.moves.values()
         if move.step is not MoveStep.CANCEL
     }
-    return HealthView(stores, copysets, filled)
+    return HealthView(stores, copysets, filled, still_seconds or {})
 
 
 def _store_view(heard: Heard, store_id: bytes) -> StoreView:

@@ -30,6 +30,7 @@ from metaserver.domain.recovery_plan import Limits, Plan, command_of
 from metaserver.domain.scheduler import Tables, plan
 from metaserver.domain.state import MetaState
 from metaserver.service.assess import Leftover, assess, find_leftovers
+from metaserver.service.fill_watch import FillWatch
 from metaserver.service.health import Health, Heard
 from metaserver.service.journal import Journal
 from metaserver.service.passes import for_each
@@ -66,6 +67,7 @@ class Recovery:
         self._health = health
         self._settings = settings
         self._leftovers: list[Leftover] = []
+        self._fills = FillWatch()
         self._listening_since = -1.0
         self.journal = Journal()
 
@@ -86,12 +88,13 @@ class Recovery:
             if heard.since != self._listening_since:  # it leads anew
                 self._listening_since = heard.since
                 self.journal.reset()
+                self._fills.reset()
             tables = Tables.of(self._state)
+            now_ms = time.time_ns() // 1_000_000
             made, view, self._leftovers = await asyncio.to_thread(
-                self._look, tables, heard, secrets.randbits(63)
+                self._look, tables, heard, secrets.randbits(63), now_ms
             )
             took = time.monotonic() - began
-            now_ms = time.time_ns() // 1_000_000
             for decision in made.decisions:
                 await self._replicator.submit(command_of(decision, now_ms))
             self.journal.note(now_ms, made, tables.chunkservers, self._state.moves, view)
@@ -110,10 +113,10 @@ class Recovery:
             waited += _POLL_SECONDS
 
     def _look(
-        self, tables: Tables, heard: Heard, seed: int
+        self, tables: Tables, heard: Heard, seed: int, now_ms: int
     ) -> tuple[Plan, HealthView, list[Leftover]]:
-        view = assess(tables, heard)
-        made = plan(tables, view, self._settings.limits, seed)
+        view = assess(tables, heard, self._fills.look(tables, heard))
+        made = plan(tables, view, self._settings.limits, seed, now_ms)
         return made, view, find_leftovers(tables, heard)
 
     # --- Moves ----------------------------------------------------------------------------------

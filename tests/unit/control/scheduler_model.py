@@ -25,18 +25,24 @@ from metaserver.domain.state import MetaState
 
 GIB = 1 << 30
 LIMITS = Limits(syncs_per_store_max=2, moves_max=6)
+PASS_SECONDS = 60
 NEXT_STEP = {MoveStep.JOIN: MoveStep.FILL, MoveStep.FILL: MoveStep.REMOVE}
 
 
 @dataclass
 class Model:
-    """A cluster whose chunkservers do what they are told, at once and without fail."""
+    """A cluster whose chunkservers do what they are told, at once and without fail, except that
+    those that are `lazy` are not filled. Between two passes lies PASS_SECONDS.
+    """
 
     state: MetaState = field(default_factory=MetaState)
     sizes: dict[int, int] = field(default_factory=dict)
     conditions: dict[bytes, StoreState] = field(default_factory=dict)
+    lazy: set[bytes] = field(default_factory=set)  # alive, and never filled
     limits: Limits = LIMITS
     passes: int = 0
+    now_ms: int = 0
+    filling_since: dict[int, int] = field(default_factory=dict)  # by move of a lazy target
 
     def add(
         self, zone: str = "z", server: str = "", capacity: int = 100 * GIB, number: int = 0
@@ -101,26 +107,39 @@ class Model:
             )
             for store, state in self.conditions.items()
         }
-        return HealthView(stores, copysets, filled or {})
+        return HealthView(stores, copysets, filled or {}, self._still())
+
+    def _still(self) -> dict[int, float]:
+        stuck = {m.move_id: m for m in self.state.moves.values() if self.is_stuck(m)}
+        self.filling_since = {m: self.filling_since.get(m, self.now_ms) for m in stuck}
+        return {
+            move.copyset_id: (self.now_ms - self.filling_since[move_id]) / 1000
+            for move_id, move in stuck.items()
+        }
+
+    def is_stuck(self, move: Move) -> bool:
+        return move.target in self.lazy and move.step is MoveStep.FILL
 
     def plan(self, filled: dict[int, int] | None = None) -> Plan:
         self.passes += 1
-        state = self.state
-        tables = Tables(state.chunkservers, state.pools, state.copysets, state.moves)
-        made = plan(tables, self.view(filled), self.limits, self.passes)
-        again = plan(tables, self.view(filled), self.limits, self.passes)
+        self.now_ms += 1000 * PASS_SECONDS
+        tables = Tables.of(self.state)
+        made = plan(tables, self.view(filled), self.limits, self.passes, self.now_ms)
+        again = plan(tables, self.view(filled), self.limits, self.passes, self.now_ms)
         assert made == again, "the same input gives the same plan"
         return made
 
     def apply(self, made: Plan) -> None:
         for decision in made.decisions:
-            self.run(command_of(decision, 1))
+            self.run(command_of(decision, self.now_ms))
 
     def advance(self, move: Move) -> None:
+        if self.is_stuck(move):
+            return
         if (step := NEXT_STEP.get(move.step)) is not None:
             self.run(cmd.AdvanceMove(move.copyset_id, move.move_id, step))
         else:
-            self.run(cmd.EndMove(move.copyset_id, move.move_id, b"", 0, 2))
+            self.run(cmd.EndMove(move.copyset_id, move.move_id, b"", 0, self.now_ms))
 
     def settle(self, rng: random.Random | None = None, passes_max: int = 600) -> Plan:
         """Passes until nothing is decided and nothing moves; the last plan. Checks each pass."""
@@ -163,7 +182,7 @@ class Model:
 
     def board(self) -> Board:
         state = self.state
-        return Board(state.chunkservers, state.copysets, self.view(), random.Random(1))
+        return Board(state.chunkservers, state.copysets, self.view(), random.Random(1), {})
 
     def lose(self, store: bytes, state: StoreState = StoreState.GONE) -> None:
         self.conditions[store] = state

@@ -444,7 +444,7 @@ def test_a_snapshot_of_version_1_is_read(state: MetaState) -> None:
     run(state, create("a", 1))
     # Volumes of that time have content that nobody knows.
     state.put_volume(replace(state.volumes[1], content=VolumeContent.UNKNOWN))
-    old = snapshot(state).replace(b'"version":3', b'"version":1', 1)
+    old = snapshot(state).replace(b'"version":4', b'"version":1', 1)
     old = old.replace(b',"life":"in_service"', b"").replace(b',"preference_told":true', b"")
     for field in (b',"labels":[]', b',"content":"unknown"', b',"publications":[]'):
         assert field in old
@@ -468,7 +468,7 @@ def test_a_damaged_snapshot_is_refused(state: MetaState, damage: str) -> None:
     broken = {
         "cut": data[:-10],
         "line": b"".join(lines[:3] + lines[4:]),
-        "version": data.replace(b'"version":3', b'"version":9', 1),
+        "version": data.replace(b'"version":4', b'"version":9', 1),
         "field": data.replace(b'"placement_id"', b'"placement_no"', 1),
         "record": data.replace(b'{"is":"Pool"', b'{"is":"Puddle"', 1),
         "behind": data + lines[1],

@@ -62,6 +62,8 @@ class World:
         self.limits: dict[bytes, tuple[int, int]] = {}
         self.loss = 0.0  # of orders, and of answers
         self.slow_fills = False
+        self.lazy: set[bytes] = set()  # alive, and never filled
+        self.deaf: set[bytes] = set()  # it is heard, and takes no orders
         self.violations: list[str] = []
         self.table: Callable[[int], tuple[bytes, ...]] = lambda copyset: ()
 
@@ -78,7 +80,7 @@ class World:
 
     async def _reach(self, store: bytes) -> None:
         await asyncio.sleep(0)
-        if store in self.dead or self.rng.random() < self.loss:
+        if store in self.dead | self.deaf or self.rng.random() < self.loss:
             raise UnreachableError("lost on the way")
 
     async def _back(self) -> None:
@@ -120,7 +122,8 @@ class World:
                 if subject not in group.learners:
                     return "it is no learner"
                 if subject not in group.filled:
-                    if not self.slow_fills and copyset in self.replicas[subject]:
+                    can = not self.slow_fills and subject not in self.lazy
+                    if can and copyset in self.replicas[subject]:
                         group.filled.add(subject)
                     return "it is not filled yet"
                 if subject not in self.table(copyset):
@@ -197,7 +200,8 @@ class World:
                 replica.role = pb.REPLICA_ROLE_LEADER
                 replica.config_index, replica.config_committed = group.index, True
                 for peer in sorted((group.voters | group.learners) - {store}):
-                    replica.peers.add(store_id=peer)
+                    unfilled = peer in group.learners and peer not in group.filled
+                    replica.peers.add(store_id=peer, active=True, syncing=unfilled)
         return report
 
 
@@ -219,7 +223,9 @@ class Setup:
             node = group.node(bytes([0xA0 + number]) * 16)
             replicator = Replicator(node, {})
             health = Health(lambda: self.clock, gone_after_seconds=20.0)
-            settings = RecoverySettings(Limits(syncs_per_store_max=2, moves_max=8))
+            settings = RecoverySettings(
+                Limits(syncs_per_store_max=2, moves_max=8, fill_patience_seconds=15.0)
+            )
             made = Recovery(replicator, self.world, health, settings)  # type: ignore[arg-type]
 
             async def begin(health: Health = health) -> None:
@@ -436,6 +442,31 @@ async def test_moves_go_on_with_lost_orders_and_a_new_leader(make: Any) -> None:
     setup.world.loss = 0.0
     gone = (lost, setup.world.stores[0])
     await setup.until(lambda: not any(map(setup.held, gone)) and setup.settled())
+
+
+@pytest.mark.parametrize("how", ["lazy", "deaf"])
+async def test_a_target_that_is_alive_and_never_filled_is_given_up(make: Any, how: str) -> None:
+    """Its peers do not reach it, or the metaservers do not; heartbeats come all the while."""
+    setup = await make(count=6, copysets=8, metaservers=3)
+    lost, bad = setup.world.stores[1], setup.world.stores[5]
+    held = setup.held(bad)
+    for copyset, group in setup.world.groups.items():
+        if group.leader == bad:  # it is not to matter as a leader
+            group.leader = min(setup.state.copysets[copyset].replicas)
+    getattr(setup.world, how).add(bad)
+    setup.world.dead.add(lost)
+
+    def given_up() -> list[Any]:
+        return [move for move in setup.state.finished_moves.values() if move.stalled]
+
+    await setup.until(given_up)
+    setup.lead(1)
+    await setup.until(lambda: setup.held(lost) == 0 and setup.leader.is_serving)
+    await setup.until(lambda: not setup.state.moves)
+    assert {move.target for move in given_up()} == {bad}
+    assert all("has got nothing more for" in move.cancelled for move in given_up())
+    assert setup.held(bad) == held
+    assert not any(bad in group.learners for group in setup.world.groups.values())
 
 
 async def test_limits_are_told_once(make: Any) -> None:
