@@ -159,13 +159,13 @@ class AdminServicer(ChunkserverAdminServicer):
             store_id=native.store_id, allocated_bytes=native.mapped_bytes(request.volume_id)
         )
 
-    async def Scrub(self, request: pb.ScrubRequest, _: Any) -> pb.ScrubStatus:
+    async def Scrub(self, request: pb.ScrubRequest, _: Any) -> common_pb2.ScrubStatus:
         self._check(request.header, request.store_id)
         native = self._store.native
         if request.start:
             native.scrub(request.bytes_per_second)
         status = native.status()
-        answer = pb.ScrubStatus(store_id=native.store_id, **status.get("scrub", {}))
+        answer = common_pb2.ScrubStatus(store_id=native.store_id, **status.get("scrub", {}))
         for name in ("damaged_sectors", "repaired_sectors", "repairs_failed"):
             setattr(answer, name, int(status.get("counters", {}).get(name, 0)))
         return answer
@@ -190,7 +190,7 @@ class AdminServicer(ChunkserverAdminServicer):
             leader_store_id=leader if any(leader) else b"",
             chunks=report["chunks"],
             replicas=report["replicas"],
-            differences=[pb.ReplicaDifference(**each) for each in report["differences"]],
+            differences=[common_pb2.ReplicaDifference(**each) for each in report["differences"]],
             error="" if report["code"] == "ok" else report["code"],
         )
 

@@ -14,6 +14,7 @@ from metaserver.adapters.raft_node import open_native
 from metaserver.domain.ports import RaftNode
 from metaserver.service.duties import Duties
 from metaserver.service.health import Health
+from metaserver.service.inspections import Inspections
 from metaserver.service.metaserver import Metaserver
 from metaserver.service.recovery import Recovery, RecoverySettings
 from metaserver.service.replicator import Replicator
@@ -32,6 +33,7 @@ class Parts:
     replicator: Replicator
     metaserver: Metaserver
     recovery: Recovery
+    inspections: Inspections
     gateway: GrpcChunkserverGateway
 
 
@@ -77,4 +79,5 @@ def assemble(
         *Duties(replicator, gateway, health).all(),
         *recovery.all(),
     ]
-    return Parts(node, replicator, metaserver, recovery, gateway)
+    inspections = Inspections(replicator, gateway, health)
+    return Parts(node, replicator, metaserver, recovery, inspections, gateway)

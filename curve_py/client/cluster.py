@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from curve_py.client import inspections
 from curve_py.client.attachment import (
     ATTACH_SECONDS,
     MapWatcher,
@@ -20,6 +21,7 @@ from curve_py.client.attachment import (
     detach,
 )
 from curve_py.client.directory import ClusterDirectory
+from curve_py.client.inspections import CopysetCheck, ScrubReport
 from curve_py.client.native import VolumeNode, start_node
 from curve_py.client.records import (
     AttachMode,
@@ -122,6 +124,18 @@ class Cluster:
         """Replicas on their way, and what the scheduler decided. Blocks. Raises CurveError."""
         return task_list(self._client.call("ListTasks", pb.ListTasksRequest()))
 
+    def scrub(
+        self,
+        store_ids: Sequence[str] = (),
+        *,
+        start: bool = False,
+        bytes_per_second: int = 0,
+    ) -> ScrubReport:
+        """How scrub goes on these stores, or on all; with `start` a pass begins there, at that rate
+        (0: as before). Blocks. Raises CurveError.
+        """
+        return inspections.scrub(self._client, store_ids, start, bytes_per_second)
+
     def copysets(self, copyset_id: int = 0) -> list[CopysetInfo]:
         """All copysets, or one. Blocks. Raises CurveError."""
         request = pb.ListCopysetsRequest(copyset_id=copyset_id)
@@ -214,6 +228,13 @@ class Volumes:
         return volume_usage(
             self._client.call("GetVolumeUsage", pb.GetVolumeUsageRequest(name=name))
         )
+
+    def check(self, name: str) -> tuple[int, Iterator[CopysetCheck]]:
+        """How many copysets may hold something of it, and the check of each: every replica is read
+        and compared, also while the volume is in use.
+        """
+        copysets = inspections.copysets_of(self._client, name)
+        return len(copysets), inspections.check(self._client, name, copysets)
 
     def resize(self, name: str, size: int | str) -> VolumeInfo:
         """Larger only; open volumes see it at once."""

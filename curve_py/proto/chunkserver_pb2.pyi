@@ -271,40 +271,6 @@ class ScrubRequest(_message.Message):
     bytes_per_second: int
     def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., start: _Optional[bool] = ..., bytes_per_second: _Optional[int] = ...) -> None: ...
 
-class ScrubStatus(_message.Message):
-    __slots__ = ("store_id", "running", "bytes_per_second", "passes", "started_at_ms", "finished_at_ms", "blocks_done", "blocks_total", "damaged_blocks", "damaged_pages", "chunks_compared", "chunks_differ", "damaged_sectors", "repaired_sectors", "repairs_failed")
-    STORE_ID_FIELD_NUMBER: _ClassVar[int]
-    RUNNING_FIELD_NUMBER: _ClassVar[int]
-    BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
-    PASSES_FIELD_NUMBER: _ClassVar[int]
-    STARTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
-    FINISHED_AT_MS_FIELD_NUMBER: _ClassVar[int]
-    BLOCKS_DONE_FIELD_NUMBER: _ClassVar[int]
-    BLOCKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
-    DAMAGED_BLOCKS_FIELD_NUMBER: _ClassVar[int]
-    DAMAGED_PAGES_FIELD_NUMBER: _ClassVar[int]
-    CHUNKS_COMPARED_FIELD_NUMBER: _ClassVar[int]
-    CHUNKS_DIFFER_FIELD_NUMBER: _ClassVar[int]
-    DAMAGED_SECTORS_FIELD_NUMBER: _ClassVar[int]
-    REPAIRED_SECTORS_FIELD_NUMBER: _ClassVar[int]
-    REPAIRS_FAILED_FIELD_NUMBER: _ClassVar[int]
-    store_id: bytes
-    running: bool
-    bytes_per_second: int
-    passes: int
-    started_at_ms: int
-    finished_at_ms: int
-    blocks_done: int
-    blocks_total: int
-    damaged_blocks: int
-    damaged_pages: int
-    chunks_compared: int
-    chunks_differ: int
-    damaged_sectors: int
-    repaired_sectors: int
-    repairs_failed: int
-    def __init__(self, store_id: _Optional[bytes] = ..., running: _Optional[bool] = ..., bytes_per_second: _Optional[int] = ..., passes: _Optional[int] = ..., started_at_ms: _Optional[int] = ..., finished_at_ms: _Optional[int] = ..., blocks_done: _Optional[int] = ..., blocks_total: _Optional[int] = ..., damaged_blocks: _Optional[int] = ..., damaged_pages: _Optional[int] = ..., chunks_compared: _Optional[int] = ..., chunks_differ: _Optional[int] = ..., damaged_sectors: _Optional[int] = ..., repaired_sectors: _Optional[int] = ..., repairs_failed: _Optional[int] = ...) -> None: ...
-
 class CheckVolumeRequest(_message.Message):
     __slots__ = ("header", "store_id", "volume_id", "placement_id", "chunks", "copysets", "copyset_id")
     HEADER_FIELD_NUMBER: _ClassVar[int]
@@ -323,20 +289,6 @@ class CheckVolumeRequest(_message.Message):
     copyset_id: int
     def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., volume_id: _Optional[int] = ..., placement_id: _Optional[int] = ..., chunks: _Optional[int] = ..., copysets: _Optional[int] = ..., copyset_id: _Optional[int] = ...) -> None: ...
 
-class ReplicaDifference(_message.Message):
-    __slots__ = ("store_id", "chunk", "missing", "blocks", "damaged_blocks")
-    STORE_ID_FIELD_NUMBER: _ClassVar[int]
-    CHUNK_FIELD_NUMBER: _ClassVar[int]
-    MISSING_FIELD_NUMBER: _ClassVar[int]
-    BLOCKS_FIELD_NUMBER: _ClassVar[int]
-    DAMAGED_BLOCKS_FIELD_NUMBER: _ClassVar[int]
-    store_id: bytes
-    chunk: int
-    missing: bool
-    blocks: int
-    damaged_blocks: int
-    def __init__(self, store_id: _Optional[bytes] = ..., chunk: _Optional[int] = ..., missing: _Optional[bool] = ..., blocks: _Optional[int] = ..., damaged_blocks: _Optional[int] = ...) -> None: ...
-
 class CheckVolumeResponse(_message.Message):
     __slots__ = ("led_here", "leader_store_id", "chunks", "replicas", "differences", "error")
     LED_HERE_FIELD_NUMBER: _ClassVar[int]
@@ -349,6 +301,6 @@ class CheckVolumeResponse(_message.Message):
     leader_store_id: bytes
     chunks: int
     replicas: int
-    differences: _containers.RepeatedCompositeFieldContainer[ReplicaDifference]
+    differences: _containers.RepeatedCompositeFieldContainer[_common_pb2.ReplicaDifference]
     error: str
-    def __init__(self, led_here: _Optional[bool] = ..., leader_store_id: _Optional[bytes] = ..., chunks: _Optional[int] = ..., replicas: _Optional[int] = ..., differences: _Optional[_Iterable[_Union[ReplicaDifference, _Mapping]]] = ..., error: _Optional[str] = ...) -> None: ...
+    def __init__(self, led_here: _Optional[bool] = ..., leader_store_id: _Optional[bytes] = ..., chunks: _Optional[int] = ..., replicas: _Optional[int] = ..., differences: _Optional[_Iterable[_Union[_common_pb2.ReplicaDifference, _Mapping]]] = ..., error: _Optional[str] = ...) -> None: ...

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from curve_py.proto import chunkserver_pb2 as curve__py_dot_proto_dot_chunkserver__pb2
+from curve_py.proto import common_pb2 as curve__py_dot_proto_dot_common__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -87,7 +88,7 @@ class ChunkserverAdminStub:
         self.Scrub = channel.unary_unary(
                 '/curve.v1.ChunkserverAdmin/Scrub',
                 request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.ScrubRequest.SerializeToString,
-                response_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.ScrubStatus.FromString,
+                response_deserializer=curve__py_dot_proto_dot_common__pb2.ScrubStatus.FromString,
                 _registered_method=True)
         self.CheckVolume = channel.unary_unary(
                 '/curve.v1.ChunkserverAdmin/CheckVolume',
@@ -251,7 +252,7 @@ def add_ChunkserverAdminServicer_to_server(servicer, server):
             'Scrub': grpc.unary_unary_rpc_method_handler(
                     servicer.Scrub,
                     request_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.ScrubRequest.FromString,
-                    response_serializer=curve__py_dot_proto_dot_chunkserver__pb2.ScrubStatus.SerializeToString,
+                    response_serializer=curve__py_dot_proto_dot_common__pb2.ScrubStatus.SerializeToString,
             ),
             'CheckVolume': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckVolume,
@@ -560,7 +561,7 @@ class ChunkserverAdmin:
             target,
             '/curve.v1.ChunkserverAdmin/Scrub',
             curve__py_dot_proto_dot_chunkserver__pb2.ScrubRequest.SerializeToString,
-            curve__py_dot_proto_dot_chunkserver__pb2.ScrubStatus.FromString,
+            curve__py_dot_proto_dot_common__pb2.ScrubStatus.FromString,
             options,
             channel_credentials,
             insecure,

@@ -161,3 +161,51 @@ class StoreReport(_message.Message):
     status_json: str
     failure: str
     def __init__(self, usage: _Optional[_Union[StoreUsage, _Mapping]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaReport, _Mapping]]] = ..., status_json: _Optional[str] = ..., failure: _Optional[str] = ...) -> None: ...
+
+class ScrubStatus(_message.Message):
+    __slots__ = ("store_id", "running", "bytes_per_second", "passes", "started_at_ms", "finished_at_ms", "blocks_done", "blocks_total", "damaged_blocks", "damaged_pages", "chunks_compared", "chunks_differ", "damaged_sectors", "repaired_sectors", "repairs_failed")
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    PASSES_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_DONE_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    DAMAGED_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    DAMAGED_PAGES_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_COMPARED_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_DIFFER_FIELD_NUMBER: _ClassVar[int]
+    DAMAGED_SECTORS_FIELD_NUMBER: _ClassVar[int]
+    REPAIRED_SECTORS_FIELD_NUMBER: _ClassVar[int]
+    REPAIRS_FAILED_FIELD_NUMBER: _ClassVar[int]
+    store_id: bytes
+    running: bool
+    bytes_per_second: int
+    passes: int
+    started_at_ms: int
+    finished_at_ms: int
+    blocks_done: int
+    blocks_total: int
+    damaged_blocks: int
+    damaged_pages: int
+    chunks_compared: int
+    chunks_differ: int
+    damaged_sectors: int
+    repaired_sectors: int
+    repairs_failed: int
+    def __init__(self, store_id: _Optional[bytes] = ..., running: _Optional[bool] = ..., bytes_per_second: _Optional[int] = ..., passes: _Optional[int] = ..., started_at_ms: _Optional[int] = ..., finished_at_ms: _Optional[int] = ..., blocks_done: _Optional[int] = ..., blocks_total: _Optional[int] = ..., damaged_blocks: _Optional[int] = ..., damaged_pages: _Optional[int] = ..., chunks_compared: _Optional[int] = ..., chunks_differ: _Optional[int] = ..., damaged_sectors: _Optional[int] = ..., repaired_sectors: _Optional[int] = ..., repairs_failed: _Optional[int] = ...) -> None: ...
+
+class ReplicaDifference(_message.Message):
+    __slots__ = ("store_id", "chunk", "missing", "blocks", "damaged_blocks")
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    DAMAGED_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    store_id: bytes
+    chunk: int
+    missing: bool
+    blocks: int
+    damaged_blocks: int
+    def __init__(self, store_id: _Optional[bytes] = ..., chunk: _Optional[int] = ..., missing: _Optional[bool] = ..., blocks: _Optional[int] = ..., damaged_blocks: _Optional[int] = ...) -> None: ...

@@ -533,6 +533,62 @@ class ListTasksResponse(_message.Message):
     progress: RecoveryProgress
     def __init__(self, running: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., passes: _Optional[_Iterable[_Union[SchedulerPass, _Mapping]]] = ..., progress: _Optional[_Union[RecoveryProgress, _Mapping]] = ...) -> None: ...
 
+class ScrubStoresRequest(_message.Message):
+    __slots__ = ("header", "store_ids", "start", "bytes_per_second")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    STORE_IDS_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    store_ids: _containers.RepeatedScalarFieldContainer[bytes]
+    start: bool
+    bytes_per_second: int
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_ids: _Optional[_Iterable[bytes]] = ..., start: _Optional[bool] = ..., bytes_per_second: _Optional[int] = ...) -> None: ...
+
+class UnreachableStore(_message.Message):
+    __slots__ = ("store_id", "data_address", "message")
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    DATA_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    store_id: bytes
+    data_address: str
+    message: str
+    def __init__(self, store_id: _Optional[bytes] = ..., data_address: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class ScrubStoresResponse(_message.Message):
+    __slots__ = ("stores", "unreachable")
+    STORES_FIELD_NUMBER: _ClassVar[int]
+    UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
+    stores: _containers.RepeatedCompositeFieldContainer[_common_pb2.ScrubStatus]
+    unreachable: _containers.RepeatedCompositeFieldContainer[UnreachableStore]
+    def __init__(self, stores: _Optional[_Iterable[_Union[_common_pb2.ScrubStatus, _Mapping]]] = ..., unreachable: _Optional[_Iterable[_Union[UnreachableStore, _Mapping]]] = ...) -> None: ...
+
+class CheckCopysetRequest(_message.Message):
+    __slots__ = ("header", "name", "volume_id", "copyset_id")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+    COPYSET_ID_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    name: str
+    volume_id: int
+    copyset_id: int
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., name: _Optional[str] = ..., volume_id: _Optional[int] = ..., copyset_id: _Optional[int] = ...) -> None: ...
+
+class CopysetCheck(_message.Message):
+    __slots__ = ("copyset_id", "chunks", "replicas", "differences", "error")
+    COPYSET_ID_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    copyset_id: int
+    chunks: int
+    replicas: int
+    differences: _containers.RepeatedCompositeFieldContainer[_common_pb2.ReplicaDifference]
+    error: str
+    def __init__(self, copyset_id: _Optional[int] = ..., chunks: _Optional[int] = ..., replicas: _Optional[int] = ..., differences: _Optional[_Iterable[_Union[_common_pb2.ReplicaDifference, _Mapping]]] = ..., error: _Optional[str] = ...) -> None: ...
+
 class Attachment(_message.Message):
     __slots__ = ("id", "volume_id", "epoch", "mode", "state", "holder", "attached_at_ms", "node_id")
     ID_FIELD_NUMBER: _ClassVar[int]

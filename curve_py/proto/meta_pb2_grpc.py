@@ -79,6 +79,16 @@ class MetaServiceStub:
                 request_serializer=curve__py_dot_proto_dot_meta__pb2.ListTasksRequest.SerializeToString,
                 response_deserializer=curve__py_dot_proto_dot_meta__pb2.ListTasksResponse.FromString,
                 _registered_method=True)
+        self.ScrubStores = channel.unary_unary(
+                '/curve.v1.MetaService/ScrubStores',
+                request_serializer=curve__py_dot_proto_dot_meta__pb2.ScrubStoresRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_meta__pb2.ScrubStoresResponse.FromString,
+                _registered_method=True)
+        self.CheckCopyset = channel.unary_unary(
+                '/curve.v1.MetaService/CheckCopyset',
+                request_serializer=curve__py_dot_proto_dot_meta__pb2.CheckCopysetRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_meta__pb2.CopysetCheck.FromString,
+                _registered_method=True)
         self.CreatePool = channel.unary_unary(
                 '/curve.v1.MetaService/CreatePool',
                 request_serializer=curve__py_dot_proto_dot_meta__pb2.CreatePoolRequest.SerializeToString,
@@ -227,6 +237,20 @@ class MetaServiceServicer:
 
     def ListTasks(self, request, context):
         """Replicas on their way, and what the scheduler decided and why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScrubStores(self, request, context):
+        """Begins a pass of scrub on chunkservers, and says how it goes; asks each of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckCopyset(self, request, context):
+        """Every replica of the copyset reads its part of the volume. Takes as long as reading takes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -394,6 +418,16 @@ def add_MetaServiceServicer_to_server(servicer, server):
                     servicer.ListTasks,
                     request_deserializer=curve__py_dot_proto_dot_meta__pb2.ListTasksRequest.FromString,
                     response_serializer=curve__py_dot_proto_dot_meta__pb2.ListTasksResponse.SerializeToString,
+            ),
+            'ScrubStores': grpc.unary_unary_rpc_method_handler(
+                    servicer.ScrubStores,
+                    request_deserializer=curve__py_dot_proto_dot_meta__pb2.ScrubStoresRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_meta__pb2.ScrubStoresResponse.SerializeToString,
+            ),
+            'CheckCopyset': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckCopyset,
+                    request_deserializer=curve__py_dot_proto_dot_meta__pb2.CheckCopysetRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_meta__pb2.CopysetCheck.SerializeToString,
             ),
             'CreatePool': grpc.unary_unary_rpc_method_handler(
                     servicer.CreatePool,
@@ -729,6 +763,60 @@ class MetaService:
             '/curve.v1.MetaService/ListTasks',
             curve__py_dot_proto_dot_meta__pb2.ListTasksRequest.SerializeToString,
             curve__py_dot_proto_dot_meta__pb2.ListTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScrubStores(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.MetaService/ScrubStores',
+            curve__py_dot_proto_dot_meta__pb2.ScrubStoresRequest.SerializeToString,
+            curve__py_dot_proto_dot_meta__pb2.ScrubStoresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckCopyset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.MetaService/CheckCopyset',
+            curve__py_dot_proto_dot_meta__pb2.CheckCopysetRequest.SerializeToString,
+            curve__py_dot_proto_dot_meta__pb2.CopysetCheck.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,6 +33,10 @@ _TRY_SECONDS = 2.0
 _SLOW_TRY_SECONDS = 5.0
 _PAUSE_SECONDS = 0.05
 _PAUSE_SECONDS_MAX = 0.5
+# Calls that take as long as disks take: as long as the connection lives. Keepalive ends it when the
+# server is stopped.
+_LONG_TRY_SECONDS = 24 * 3600.0
+_LONG_METHODS = frozenset({"CheckCopyset"})
 _SLOW_METHODS = frozenset({"AttachVolume", "CreatePool", "UnpublishVolume"})
 
 
@@ -65,12 +69,17 @@ class _Attempts:
         self._route = route
         self._deadline = time.monotonic() + timeout
         self._timeout = timeout
+        self._is_long = method in _LONG_METHODS
         self._try_seconds = _SLOW_TRY_SECONDS if method in _SLOW_METHODS else _TRY_SECONDS
+        self._began = 0.0
         self._pause = _PAUSE_SECONDS
         self._hints = 0
         self._unfinished: CurveTimeoutError | None = None
 
     def try_seconds(self) -> float:
+        self._began = time.monotonic()
+        if self._is_long:
+            return _LONG_TRY_SECONDS
         return max(0.001, min(self._try_seconds, self._deadline - time.monotonic()))
 
     def pause_after(self, address: str, error: CurveError) -> float:
@@ -80,7 +89,10 @@ class _Attempts:
         hinted = self._route.failed(address, error) if not isinstance(error, BusyError) else False
         if isinstance(error, CurveTimeoutError) and error.remedy:
             self._unfinished = error  # the leader itself said why
-        left = self._deadline - time.monotonic()
+        now = time.monotonic()
+        if self._is_long and now - self._began > self._timeout:
+            self._deadline = now + self._timeout  # it was served until now
+        left = self._deadline - now
         if left <= 0:
             if self._unfinished is not None:
                 raise self._unfinished

@@ -13,20 +13,23 @@ import grpc
 import grpc.aio
 
 from curve_py.proto import chunkserver_pb2 as pb
-from curve_py.proto import chunkserver_pb2_grpc
+from curve_py.proto import chunkserver_pb2_grpc, common_pb2
 from curve_py.service.channel import AsyncSignedChannel
 from curve_py.service.rpc_errors import from_rpc_error
 from curve_py.types import PROTOCOL_VERSION
 from metaserver.domain.ports import (
     ChangeOutcome,
+    CheckOutcome,
     CopysetOutcome,
     Genesis,
     MemberChange,
     UnreachableError,
+    VolumeExtent,
 )
 
 _CALL_SECONDS = 2.0
 _FORM_SECONDS = 10.0
+_CHECK_SECONDS = 24 * 3600.0  # a chunkserver that is gone is noticed by the connection
 
 
 class GrpcChunkserverGateway:
@@ -149,6 +152,34 @@ class GrpcChunkserverGateway:
         request = pb.GetVolumeSpaceRequest(store_id=store_id, volume_id=volume_id)
         answer = await self._call(address, "GetVolumeSpace", request, _CALL_SECONDS)
         return int(answer.allocated_bytes)
+
+    async def scrub(
+        self, address: str, store_id: bytes, start: bool, bytes_per_second: int
+    ) -> common_pb2.ScrubStatus:
+        request = pb.ScrubRequest(store_id=store_id, start=start, bytes_per_second=bytes_per_second)
+        status: common_pb2.ScrubStatus = await self._call(address, "Scrub", request, _CALL_SECONDS)
+        return status
+
+    async def check_volume(
+        self, address: str, store_id: bytes, volume: VolumeExtent, copyset_id: int
+    ) -> CheckOutcome:
+        request = pb.CheckVolumeRequest(
+            store_id=store_id,
+            volume_id=volume.volume_id,
+            placement_id=volume.placement_id,
+            chunks=volume.chunks,
+            copysets=volume.copysets,
+            copyset_id=copyset_id,
+        )
+        answer = await self._call(address, "CheckVolume", request, _CHECK_SECONDS)
+        return CheckOutcome(
+            answer.led_here,
+            answer.leader_store_id or None,
+            answer.error,
+            answer.chunks,
+            answer.replicas,
+            tuple(answer.differences),
+        )
 
     async def _call(self, address: str, method: str, request: Any, seconds: float) -> Any:
         request.header.protocol_version = PROTOCOL_VERSION

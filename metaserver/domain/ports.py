@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from curve_py.proto.common_pb2 import ReplicaDifference, ScrubStatus
 
 COMMAND_BYTES_MAX = 1024 * 1024
 
@@ -201,6 +204,31 @@ class ChangeOutcome:
     busy: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class VolumeExtent:
+    """Where a volume's chunks are, as far as a chunkserver must know it to find them."""
+
+    volume_id: int
+    placement_id: int
+    chunks: int
+    copysets: int  # of its pool
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOutcome:
+    """Of the check of a volume in one copyset: `error` says why not, `leader` who is to be asked.
+
+    What was found is passed on to people as it is.
+    """
+
+    led: bool
+    leader: bytes | None = None
+    error: str = ""
+    chunks: int = 0
+    replicas: int = 0
+    differences: tuple[ReplicaDifference, ...] = ()
+
+
 class ChunkserverGateway(Protocol):
     """Commands to one chunkserver, found by its admin address.
 
@@ -265,4 +293,16 @@ class ChunkserverGateway(Protocol):
 
     async def volume_bytes(self, address: str, store_id: bytes, volume_id: int) -> int:
         """Space that the volume takes there."""
+        ...
+
+    async def scrub(
+        self, address: str, store_id: bytes, start: bool, bytes_per_second: int
+    ) -> ScrubStatus:
+        """Begins a pass (`start`), and says how it goes."""
+        ...
+
+    async def check_volume(
+        self, address: str, store_id: bytes, volume: VolumeExtent, copyset_id: int
+    ) -> CheckOutcome:
+        """Asked of the leader. Takes as long as reading takes."""
         ...

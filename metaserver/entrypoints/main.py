@@ -107,6 +107,7 @@ async def serve(
         servicer = MetaServicer(
             parts.metaserver,
             parts.recovery.journal,
+            parts.inspections,
             node,
             settings.node_id,
             members,

@@ -14,6 +14,7 @@ from typing import Any
 from curve_py.errors import ConflictError, FencedError, InvalidError, NotFoundError
 from curve_py.proto import meta_pb2 as pb
 from curve_py.proto.meta_pb2_grpc import MetaServiceServicer
+from curve_py.types import CHUNK_BYTES
 from metaserver.bootstrap import Member
 from metaserver.domain import commands as cmd
 from metaserver.domain.entities import (
@@ -28,6 +29,7 @@ from metaserver.domain.ports import RaftNode
 from metaserver.domain.scheduler import Tables
 from metaserver.domain.state import MetaState
 from metaserver.entrypoints import convert, convert_tasks
+from metaserver.service.inspections import Inspections
 from metaserver.service.journal import Journal
 from metaserver.service.metaserver import ATTACH_SECONDS, DEFAULT_POOL, Metaserver, now_ms
 
@@ -37,7 +39,6 @@ _ROLES = {
     "leader": pb.NODE_ROLE_LEADER,
     "learner": pb.NODE_ROLE_LEARNER,
 }
-_CHUNK_BYTES = 16 * 1024 * 1024
 _LIST_DEFAULT = 1000
 _LIST_MAX = 10_000
 # Messages made before other work gets its turn.
@@ -52,6 +53,7 @@ class MetaServicer(MetaServiceServicer):
         self,
         metaserver: Metaserver,
         journal: Journal,
+        inspections: Inspections,
         node: RaftNode,
         node_id: bytes,
         members: Sequence[Member],
@@ -62,6 +64,7 @@ class MetaServicer(MetaServiceServicer):
         self._replicator = metaserver.replicator
         self._health = metaserver.health
         self._journal = journal
+        self._inspections = inspections
         self._node = node
         self._node_id = node_id
         self._members = members
@@ -240,6 +243,18 @@ class MetaServicer(MetaServiceServicer):
         state = await self._replicator.read_barrier()
         return convert_tasks.tasks_message(state, self._journal)
 
+    async def ScrubStores(self, request: pb.ScrubStoresRequest, _: Any) -> pb.ScrubStoresResponse:
+        convert.check_header(request.header)
+        return await self._inspections.scrub(
+            list(request.store_ids), request.start, request.bytes_per_second
+        )
+
+    async def CheckCopyset(self, request: pb.CheckCopysetRequest, _: Any) -> pb.CopysetCheck:
+        convert.check_header(request.header)
+        _check_reference(request.name, request.volume_id)
+        volume = await self._meta.get_volume(request.name, request.volume_id)
+        return await self._inspections.check(volume, request.copyset_id)
+
     async def CreatePool(self, request: pb.CreatePoolRequest, _: Any) -> pb.Pool:
         pool = await self._meta.create_pool(
             convert.request_id_of(request.header),
@@ -286,7 +301,7 @@ class MetaServicer(MetaServiceServicer):
                 name=request.name,
                 pool_name=request.pool_name or DEFAULT_POOL,
                 size_bytes=request.size_bytes,
-                stripe_unit_bytes=request.stripe_unit_bytes or _CHUNK_BYTES,
+                stripe_unit_bytes=request.stripe_unit_bytes or CHUNK_BYTES,
                 stripe_count=request.stripe_count or 1,
                 labels=tuple(sorted(request.labels.items())),
                 content=VolumeContent.NEW,

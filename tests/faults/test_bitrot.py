@@ -13,7 +13,7 @@ import pytest
 from faults_harness import BOUND_SECONDS, MIB, Servers, curve, eventually, script
 
 from curve_py.client import AttachMode
-from curve_py.client.chunkservers import Chunkservers, ScrubInfo
+from curve_py.client.inspections import ScrubInfo
 
 PLACES = 100
 VOLUME = "rotten"
@@ -85,23 +85,22 @@ def flip(path: Path, offset: int, bit: int) -> None:
 
 
 def scrub_all(servers: Servers) -> list[ScrubInfo]:
-    with servers.connect() as cluster, Chunkservers(cluster) as chunkservers:
-        before = {
-            store: chunkservers.scrub(store, start=True, bytes_per_second=1 << 30).passes
-            for store in chunkservers.store_ids
-        }
+    with servers.connect() as cluster:
+        started = cluster.scrub(start=True, bytes_per_second=1 << 30)
+        assert started.unreachable == ()
+        before = {info.store_id: info.passes for info in started.stores}
 
         def done() -> bool:
-            return all(chunkservers.scrub(s).passes > passes for s, passes in before.items())
+            return all(info.passes > before[info.store_id] for info in cluster.scrub().stores)
 
         eventually(done, "a whole pass on every store")
 
         def repaired() -> bool:
-            infos = [chunkservers.scrub(store) for store in before]
+            infos = cluster.scrub().stores
             return all(i.repaired_sectors + i.repairs_failed >= i.damaged_sectors for i in infos)
 
         eventually(repaired, "what was found is repaired")
-        return [chunkservers.scrub(store) for store in before]
+        return list(cluster.scrub().stores)
 
 
 def test_flipped_bits_are_repaired_and_nobody_reads_them(

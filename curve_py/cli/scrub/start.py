@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from curve_py.cli.chunkserver.find import HELP, find_chunkserver
 from curve_py.cli.options import DirOption, JsonOption
 from curve_py.cli.output import Output
-from curve_py.cli.scrub.status import chosen_stores, scrub_table
+from curve_py.cli.scrub.status import show_scrub
 from curve_py.client import Cluster
-from curve_py.client.chunkservers import Chunkservers
+from curve_py.client.directory import ClusterDirectory
 from curve_py.sizes import parse_size
 
 StoreOption = Annotated[
     list[str] | None,
-    typer.Option("--store", metavar="ID", help="Only this store; may be repeated. Default: all."),
+    typer.Option("--store", metavar="ID", help=f"{HELP} May be repeated. Default: all."),
 ]
 
 
@@ -28,11 +28,15 @@ def run(
     dir: DirOption = None,  # noqa: A002
     json: JsonOption = False,
 ) -> None:
-    """Read stores through now: what is damaged is repaired, replicas are compared."""
+    """Read stores through now: what is damaged is repaired, replicas are compared.
+
+    Exit code 1 when a store could not be told.
+    """
     bytes_per_second = parse_size(rate) if rate else 0
-    with Cluster.connect(dir) as cluster, Chunkservers(cluster) as chunkservers:
-        infos = [
-            chunkservers.scrub(each, start=True, bytes_per_second=bytes_per_second)
-            for each in chosen_stores(chunkservers, store)
-        ]
-    scrub_table(Output(json), {"stores": [asdict(info) for info in infos]}, infos)
+    directory = ClusterDirectory(dir)
+    with Cluster.connect(directory.path) as cluster:
+        stores = [find_chunkserver(cluster, directory, each).store_id for each in store or ()]
+        report = cluster.scrub(stores, start=True, bytes_per_second=bytes_per_second)
+    show_scrub(Output(json), report)
+    if report.unreachable:
+        raise typer.Exit(1)

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from curve_py.cli.options import DirOption, JsonOption
 from curve_py.cli.output import Output
 from curve_py.client import Cluster
-from curve_py.client.chunkservers import Chunkservers, ScrubInfo
-from curve_py.errors import CurveError, InvalidError
+from curve_py.client.inspections import ScrubReport
 from curve_py.sizes import format_size
 
 
-def chosen_stores(chunkservers: Chunkservers, names: Sequence[str] | None) -> list[bytes]:
-    """The stores that are named, or all. Raises InvalidError."""
-    if not names:
-        return chunkservers.store_ids
-    try:
-        return [uuid.UUID(name).bytes for name in names]
-    except ValueError:
-        raise InvalidError("A store is named by its UUID.", "See: curve chunkserver list") from None
-
-
-def scrub_table(output: Output, data: Mapping[str, Any], infos: Sequence[ScrubInfo]) -> None:
+def show_scrub(output: Output, report: ScrubReport) -> None:
+    """A table of those that have answered, and a sentence for each that has not."""
+    for silent in report.unreachable:
+        output.note(f"Store {silent.store_id} ({silent.data_address}): {silent.message}")
     output.table(
-        data,
+        asdict(report),
         ("store", "state", "#rate", "last pass", "#damaged", "#repaired", "#failed", "#differ"),
         [
             (
@@ -41,9 +30,9 @@ def scrub_table(output: Output, data: Mapping[str, Any], infos: Sequence[ScrubIn
                 info.repairs_failed,
                 info.chunks_differ,
             )
-            for info in infos
+            for info in report.stores
         ],
-        empty="No chunkserver has registered yet.",
+        empty="" if report.unreachable else "No chunkserver has registered yet.",
     )
 
 
@@ -53,15 +42,6 @@ def _time(at_ms: int) -> str:
 
 def run(dir: DirOption = None, json: JsonOption = False) -> None:  # noqa: A002
     """How scrub goes on each store: progress, last whole pass, what was found and repaired."""
-    infos: list[ScrubInfo] = []
-    silent: list[str] = []
-    output = Output(json)
-    with Cluster.connect(dir) as cluster, Chunkservers(cluster) as chunkservers:
-        for store_id in chunkservers.store_ids:
-            try:
-                infos.append(chunkservers.scrub(store_id))
-            except CurveError as error:
-                silent.append(str(uuid.UUID(bytes=store_id)))
-                output.note(f"Store {silent[-1]} does not answer: {error.message}")
-    data = {"stores": [asdict(info) for info in infos], "unreachable": silent}
-    scrub_table(output, data, infos)
+    with Cluster.connect(dir) as cluster:
+        report = cluster.scrub()
+    show_scrub(Output(json), report)

@@ -9,7 +9,8 @@ import typer
 from curve_py.cli.options import DirOption, JsonOption
 from curve_py.cli.output import Output
 from curve_py.client import Cluster
-from curve_py.client.chunkservers import Chunkservers, CopysetCheck, ReplicaDifference
+from curve_py.client.inspections import CopysetCheck, ReplicaDifference
+from curve_py.types import copyset_text
 
 DIFFERENCES_EXIT = 3
 
@@ -17,34 +18,35 @@ DIFFERENCES_EXIT = 3
 def run(name: str, dir: DirOption = None, json: JsonOption = False) -> None:  # noqa: A002
     """Read every replica of every chunk of a volume and compare them, also while it is in use.
 
-    Exit code 3 when replicas differ, are damaged or do not answer.
+    Exit code 3 when replicas differ, are damaged or do not answer, or a copyset cannot be checked.
     """
     output = Output(json)
     checks: list[CopysetCheck] = []
-    with (
-        Cluster.connect(dir) as cluster,
-        Chunkservers(cluster) as chunkservers,
-        output.progress() as step,
-    ):
-        copysets = len(cluster.copysets())
-        for check in chunkservers.check(name):
+    with Cluster.connect(dir) as cluster, output.progress() as step:
+        copysets, each_check = cluster.volumes().check(name)
+        for check in each_check:
             checks.append(check)
             step("copysets", len(checks), copysets)
     found = [difference for check in checks for difference in check.differences]
+    unchecked = [check for check in checks if check.error]
     chunks = sum(check.chunks for check in checks)
     data = {
         "volume": name,
-        "copysets": len(checks),
+        "copysets": len(checks) - len(unchecked),
         "chunks": chunks,
         "differences": [asdict(difference) for difference in found],
+        "unchecked": [{"copyset_id": c.copyset_id, "message": c.error} for c in unchecked],
     }
-    if not found:
+    if not found and not unchecked:
         output.result(data, f"All replicas of {name} agree: {chunks} chunks were read.")
         return
+    for check in unchecked:
+        output.note(f"Copyset {copyset_text(check.copyset_id)}: {check.error}")
     output.table(
         data,
         ("copyset", "#chunk", "store", "what"),
         [(each.copyset_id, each.chunk, each.store_id, _what(each)) for each in found],
+        empty=f"What could be compared of {name} agrees: {chunks} chunks were read.",
     )
     raise typer.Exit(DIFFERENCES_EXIT)
 

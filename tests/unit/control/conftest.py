@@ -189,6 +189,8 @@ class FakeStore:
         self.changes: list[tuple[int, str, bytes, int]] = []
         self.limits = (0, 0)
         self.orders = 0
+        self.scrubs: list[int] = []  # rates
+        self.differences: list[dict[str, Any]] = []  # what a check finds
         self.deaf = False  # takes orders and never answers
         self._events: list[tuple[Any, ...]] = []
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK)
@@ -266,8 +268,27 @@ class FakeStore:
     def mapped_bytes(self, volume_id: int) -> int:
         return 65536 * volume_id
 
+    def scrub(self, bytes_per_second: int) -> None:
+        self.scrubs.append(bytes_per_second)
+
+    def check(
+        self, volume_id: int, placement_id: int, chunks: int, copysets: int, copyset: int
+    ) -> int:
+        report: dict[str, Any] = {
+            "code": "ok",
+            "leader": bytes(16),
+            "chunks": chunks,
+            "replicas": 3,
+            "differences": self.differences,
+        }
+        if not self.leads(copyset):
+            report |= {"code": "not_leader", "leader": self.leader_of(copyset) or bytes(16)}
+        return self._answer("CheckDone", report)
+
     def status(self) -> dict[str, Any]:
         return {
+            "scrub": {"running": bool(self.scrubs), "blocks_total": 7},
+            "counters": {"damaged_sectors": 2},
             "capacity_bytes": 1 << 40,
             "used_bytes": 1 << 30,
             "copysets": [

@@ -1,4 +1,6 @@
-"""What `curve task list` and `curve chunkserver` say, and whom they mean."""
+"""What `curve task list`, `curve chunkserver`, `curve scrub` and `curve volume check` say, and whom
+they mean.
+"""
 
 from __future__ import annotations
 
@@ -209,3 +211,46 @@ def test_whoever_is_meant(meta: FakeMeta, tmp_path: Path) -> None:
 def test_state_and_life_in_words(state: Any, life: Any, assigned: int, expected: str) -> None:
     message = chunkserver(0, state=state, life=life, assigned_count=assigned)
     assert chunkserver_info(message).condition == expected
+
+
+def test_scrub_names_those_that_do_not_answer(
+    meta: FakeMeta, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = pb.ScrubStoresResponse()
+    answer.stores.add(store_id=STORES[0], running=True, blocks_done=3, blocks_total=7)
+    answer.unreachable.add(
+        store_id=STORES[2], data_address="10.0.0.3:1", message="a:1 cannot be reached: Refused."
+    )
+    meta.answers["ScrubStores"] = answer
+    assert main(["scrub", "status"]) == 0
+    printed = capsys.readouterr()
+    assert "3 of 7 blocks" in printed.out
+    assert printed.err == (
+        "Store 01010101-0101-0101-0101-010101010101 (10.0.0.3:1): a:1 cannot be reached: Refused.\n"
+    )
+    assert main(["scrub", "start", "--rate", "1M", "--store", "0101", "--json"]) == 1
+    _, request = meta.asked[-1]
+    assert list(request.store_ids) == [STORES[2]]
+    assert (request.start, request.bytes_per_second) == (True, 1 << 20)
+    told = json.loads(capsys.readouterr().out)
+    assert [each["message"] for each in told["unreachable"]] == ["a:1 cannot be reached: Refused."]
+    assert [each["running"] for each in told["stores"]] == [True]
+
+
+def test_a_copyset_that_could_not_be_checked_is_no_agreement(
+    meta: FakeMeta, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copysets = [pb.Copyset(id=1 << 32 | n) for n in range(2)]
+    meta.answers |= {
+        "GetVolume": pb.Volume(pool_id=1),
+        "ListCopysets": pb.ListCopysetsResponse(copysets=copysets),
+        "CheckCopyset": pb.CopysetCheck(chunks=4),
+    }
+    assert main(["volume", "check", "v"]) == 0
+    assert capsys.readouterr().out == "All replicas of v agree: 8 chunks were read.\n"
+    meta.answers["CheckCopyset"] = pb.CopysetCheck(error="It cannot be checked: nobody leads it.")
+    assert main(["volume", "check", "v"]) == 3
+    assert "Copyset 1.1: It cannot be checked: nobody leads it." in capsys.readouterr().err
+    assert main(["volume", "check", "v", "--json"]) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert (told["copysets"], told["differences"], len(told["unchecked"])) == (0, [], 2)
