@@ -2,7 +2,8 @@
 
 Invariant: no path of a device goes from here to mkfs, fsck or mount unless the agent says the
 volume's UUID, the node under /dev has the agent's device number, the link of that UUID leads to the
-same number, and a loop device names that UUID as its backing file. Thread: the asyncio loop.
+same number, and a loop or nbd device names that UUID as what is behind it. Thread: the asyncio
+loop.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from curve_py.client.agent import AsyncAgentClient
 from curve_py.client.records import AttachMode
 from curve_py.proto import agent_pb2 as pb
 
-_LOOP_MAJOR = 7
+_MAJORS = (7, 43)  # loop, nbd
 
 
 class Devices:
@@ -60,11 +61,11 @@ class Devices:
                 )
         if device.volume_uuid != handle.uuid:
             raise failed_precondition(f"{device.device} is not the device of volume {handle}.")
-        if number[0] == _LOOP_MAJOR:
+        if number[0] in _MAJORS:
             backing = await self._mounter.backing_file(number)
             if handle.uuid not in backing:
                 raise failed_precondition(
-                    f"{device.device} has the backing file '{backing}', not volume {handle}'s."
+                    f"{device.device} is a device of '{backing}', not of volume {handle}."
                 )
 
     async def refresh(self, handle: Handle) -> pb.Device:

@@ -1,11 +1,11 @@
 """The devices of this node: made, found again after a restart, grown, taken away.
 
 Owns: what is served, and the order of every step, so that a kill between any two of them leaves
-nothing that the next agent does not find: the descriptor is with the holder before the device
-exists, the record is written before anybody hears of the device. Invariants: one device for a
-volume; a volume is opened again only with a new epoch, and only by the attachment that the record
-names (R12); a call for a volume that another is busy with is refused. Thread: the asyncio loop;
-what waits for the kernel runs on others.
+nothing that the next agent does not find: what a device lives by is with the holder, or its record
+is written, before it exists, and the record is before anybody hears of it. How a device is made is
+kinds.py's. Invariants: one device for a volume; a volume is opened again only with a new epoch, and
+only by the attachment that the record names (R12); a call for a volume that another is busy with is
+refused. Thread: the asyncio loop; what waits for the kernel runs on others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from curve_py.client import AsyncCluster, AsyncVolume, AttachMode
 from curve_py.client.attachment import DETACH_SECONDS, attach_request
-from curve_py.client.native import VolumeNode
+from curve_py.client.doctor import choose
 from curve_py.errors import (
     BusyError,
     ConflictError,
@@ -35,11 +35,13 @@ from curve_py.errors import (
 )
 from curve_py.proto import agent_pb2 as pb
 from curve_py.proto import meta_pb2
+from node_agent.fuse_kind import FuseKind
 from node_agent.handover import Holder
+from node_agent.kinds import Keep, Kind
+from node_agent.nbd_kind import NbdKind
 from node_agent.records import Record, Records
 
 _log = logging.getLogger(__name__)
-_LOOP_MAJOR = 7
 _GRACE_SECONDS = 5.0  # for requests in flight when a device is taken away by force
 _RETRY_SECONDS = 0.1
 _RETRY_SECONDS_MAX = 2.0
@@ -52,43 +54,45 @@ class Served:
     """One device, as it is now."""
 
     record: Record
+    kind: Kind
     state: pb.DeviceState = pb.DEVICE_STATE_STARTING
     lost_reason: str = ""
     volume: AsyncVolume | None = None
-    fuse: int = 0  # export of the native node; 0: none
+    export: int = 0  # of the native node; 0: none
     size_bytes: int = 0
+    numbers: tuple[int, int] = (0, 0)  # major and minor
     growing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def device(self) -> str:
-        return f"/dev/loop{self.record.number}"
+        return self.kind.path(self.record.number)
 
 
 class Devices:
     """Of one agent."""
 
     def __init__(
-        self, cluster: AsyncCluster, node_id: str, records: Records, holder: Holder
+        self,
+        cluster: AsyncCluster,
+        node_id: str,
+        records: Records,
+        holder: Holder,
+        device_type: str = "auto",
     ) -> None:
         self._cluster, self._node_id = cluster, node_id
         self._records, self._holder = records, holder
+        self._device_type = device_type  # where a request names none
+        node = cluster.node()  # here, since it is of this loop
+        self._kinds: tuple[Kind, ...] = (FuseKind(node, holder), NbdKind(node, holder))
         self._served: dict[int, Served] = {}
         self._busy: set[int] = set()
         self._making: set[str] = set()  # volumes whose device is being made
         self._tasks: set[asyncio.Task[None]] = set()
 
-    @property
-    def _node(self) -> VolumeNode:
-        return self._cluster.node()
-
     # --- Asked for ------------------------------------------------------------------------------
 
     async def attach(self, request: pb.AttachDeviceRequest) -> pb.Device:
         """The device, usable. Raises CurveError."""
-        if request.device_type == pb.DEVICE_TYPE_NBD:
-            raise UnsupportedError(
-                "This agent makes no NBD devices.", "Leave the device type away, or ask for fuse."
-            )
         volume = await self._look_up(request.volume_name, request.volume_id)
         if request.volume_uuid not in ("", volume.uuid):
             raise ConflictError(
@@ -141,10 +145,10 @@ class Devices:
             volume_id=record.volume_id,
             volume_name=record.volume_name,
             volume_uuid=record.volume_uuid,
-            device_type=pb.DEVICE_TYPE_FUSE,
+            device_type=served.kind.type,
             device=served.device,
-            major=_LOOP_MAJOR,
-            minor=record.number,
+            major=served.numbers[0],
+            minor=served.numbers[1],
             link=str(self._records.link(record.volume_uuid)),
             size_bytes=served.size_bytes,
             read_only=record.read_only,
@@ -164,11 +168,27 @@ class Devices:
                 f"Volume '{record.volume_name}' is {known.device} on this node already, {has}.",
                 "Detach it first.",
             )
+        if request.device_type not in (pb.DEVICE_TYPE_UNSPECIFIED, known.kind.type):
+            raise ConflictError(
+                f"Volume '{record.volume_name}' is {known.device} on this node already.",
+                "Detach it first.",
+            )
         if known.state == pb.DEVICE_STATE_STARTING:
             raise UnavailableError(
                 f"{known.device} is not served yet: no metaserver answers.", "Try again."
             )
         return self.message(known)
+
+    async def _kind_for(self, asked: pb.DeviceType) -> Kind:
+        """Raises UnsupportedError."""
+        for kind in self._kinds:
+            if asked == kind.type:
+                return kind
+        choice = await asyncio.to_thread(choose, self._device_type)
+        for kind in self._kinds:
+            if choice.chosen == kind.name:
+                return kind
+        raise UnsupportedError(choice.reason, "See `curve node doctor`.")
 
     async def _look_up(self, name: str, volume_id: int) -> meta_pb2.Volume:
         if not name and not volume_id:
@@ -200,11 +220,12 @@ class Devices:
     # --- Made -----------------------------------------------------------------------------------
 
     async def _make(self, volume: meta_pb2.Volume, request: pb.AttachDeviceRequest) -> pb.Device:
+        kind = await self._kind_for(request.device_type)
         record = Record(
             volume_id=volume.id,
             volume_name=volume.name,
             volume_uuid=volume.uuid,
-            device_type="fuse",
+            device_type=kind.name,
             number=0,
             read_only=request.read_only,
             shared=request.shared,
@@ -214,32 +235,37 @@ class Devices:
         )
         opened = await self._open(record, steal=request.steal, published=request.published)
         record = _continued(record, opened)
-        fuse = 0
         self._making.add(record.volume_uuid)
         try:
-            uuid, read_only = record.volume_uuid, record.read_only
-            fuse = await asyncio.to_thread(self._node.fuse_start, opened.handle, uuid, read_only)
-            self._holder.put(uuid, self._node.fuse_fd(fuse))
-            number = await asyncio.to_thread(self._node.fuse_attach, fuse, uuid, read_only)
-            served = Served(replace(record, number=number), volume=opened, fuse=fuse)
-            await asyncio.to_thread(self._records.save, served.record, served.device)
+            export, record = await asyncio.to_thread(
+                kind.make, record, opened.handle, opened.size, self._keep_for(kind)
+            )
+            served = await self._as_served(record, kind)
         except BaseException as error:
-            if fuse:
-                await asyncio.to_thread(self._node.fuse_stop, fuse)
-                self._holder.drop(record.volume_uuid)
+            await asyncio.to_thread(self._records.remove, record.volume_uuid)
             self._making.discard(record.volume_uuid)
             await self._take_strays({record.volume_uuid})
             await opened.close()
             if isinstance(error, CurveIoError):
                 raise UnsupportedError(error.message, "See `curve node doctor`.") from None
             raise
-        served.size_bytes = self._node.loop_size_bytes(number)
+        served.volume, served.export = opened, export
         served.state = pb.DEVICE_STATE_SERVING
         self._served[record.volume_id] = served
         self._making.discard(record.volume_uuid)
         self._changed(record.volume_id)  # what happened while it was not known yet
         _log.info("attached", extra={"volume": record.volume_name, "device": served.device})
         return self.message(served)
+
+    def _keep_for(self, kind: Kind) -> Keep:
+        return lambda record: self._records.save(record, kind.path(record.number))
+
+    async def _as_served(self, record: Record, kind: Kind) -> Served:
+        served = Served(record, kind)
+        served.size_bytes = await asyncio.to_thread(kind.size_bytes, record.number)
+        with contextlib.suppress(CurveError):  # after a restart of the machine
+            served.numbers = await asyncio.to_thread(kind.device_number, record.number)
+        return served
 
     async def _open(
         self, record: Record, *, steal: bool = False, published: bool = False
@@ -266,7 +292,11 @@ class Devices:
         held = await asyncio.to_thread(self._holder.held)
         records = await asyncio.to_thread(self._records.load)
         for record in records:
-            served = Served(record, size_bytes=self._node.loop_size_bytes(record.number))
+            kind = next((kind for kind in self._kinds if kind.name == record.device_type), None)
+            if kind is None:
+                _log.error("a record of a type that is not known", extra={"record": record})
+                continue
+            served = await self._as_served(record, kind)
             self._served[record.volume_id] = served
             self._start(self._take_up(served, held.pop(record.volume_uuid, -1)))
         # Begun, and heard of by nobody.
@@ -283,11 +313,27 @@ class Devices:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             for served in self.served():
-                serving = served.state == pb.DEVICE_STATE_SERVING and served.fuse
+                serving = served.state == pb.DEVICE_STATE_SERVING and served.export
                 if not serving or served.record.volume_id in self._busy:
                     continue
-                if await asyncio.to_thread(self._node.fuse_ended, served.fuse):
-                    self._lose(served, "Its file system was ended by somebody.")
+                ended = await asyncio.to_thread(served.kind.ended, served.export)
+                if not ended or served.record.volume_id in self._busy:
+                    continue
+                with self._exclusively(served.record.volume_id):
+                    await self._revive(served)
+
+    async def _revive(self, served: Served) -> None:
+        if served.volume is None or not served.export:
+            return
+        export = served.export
+        served.export = await asyncio.to_thread(
+            served.kind.revive, export, served.record, served.volume.handle
+        )
+        if served.export:
+            await asyncio.to_thread(served.kind.stop, export)
+        else:
+            served.export = export
+            self._lose(served, "The device was ended by somebody.")
 
     async def _sweep(self) -> None:
         """Ends attachments of this node that no device is left of, since an agent was killed while
@@ -314,13 +360,13 @@ class Devices:
             await self._cluster.client.call("DetachVolume", request, DETACH_SECONDS)
 
     async def _take_up(self, served: Served, descriptor: int) -> None:
-        record = served.record
-        if self._node.loop_identity(record.number) != record.volume_uuid:
+        record, kind = served.record, served.kind
+        if await asyncio.to_thread(kind.identity, record.number) != record.volume_uuid:
             _log.warning("a device was detached by somebody", extra={"device": served.device})
             await self._forget(served, descriptor)
             return
-        if descriptor < 0:
-            self._lose(served, "The agent and its holder were killed, and the device with them.")
+        if reason := kind.why_lost(descriptor):
+            self._lose(served, reason)
             return
         pause = _RETRY_SECONDS
         while True:
@@ -328,8 +374,8 @@ class Devices:
                 served.volume = await self._open(record)
                 break
             except (FencedError, NotFoundError) as error:
-                os.close(descriptor)  # all that waits there fails
-                self._holder.drop(record.volume_uuid)
+                with contextlib.suppress(CurveError):  # it has gone meanwhile
+                    served.export = await asyncio.to_thread(kind.give_up, record, descriptor)
                 self._lose(served, error.message)
                 return
             except CurveError as error:
@@ -339,19 +385,18 @@ class Devices:
                 )
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _RETRY_SECONDS_MAX)
-        served.fuse = await asyncio.to_thread(
-            self._node.fuse_start,
-            served.volume.handle,
-            record.volume_uuid,
-            record.read_only,
-            descriptor,
-        )
         served.record = _continued(record, served.volume)
-        if not self._node.fuse_can_resend(served.fuse):
-            # What the last agent had not answered would wait for ever: let it fail instead.
+        try:
+            served.export = await asyncio.to_thread(
+                kind.take_up, served.record, served.volume.handle, descriptor
+            )
+        except CurveError as error:
+            self._lose(served, error.message)
+            return
+        if reason := kind.cannot_continue(served.export):
             await self._stop_export(served)
             self._holder.drop(record.volume_uuid)
-            self._lose(served, "The agent was killed, and this kernel cannot ask a new one again.")
+            self._lose(served, reason)
             return
         served.state = pb.DEVICE_STATE_SERVING
         await asyncio.to_thread(self._records.save, served.record, served.device)
@@ -365,18 +410,17 @@ class Devices:
             await self._take_strays(uuids)
 
     async def _take_strays(self, uuids: set[str]) -> None:
-        """Loop devices of these volumes, which nobody was told of."""
-        for entry in await asyncio.to_thread(os.listdir, "/sys/block"):
-            if not entry.startswith("loop") or not entry[4:].isdigit():
-                continue
-            number = int(entry[4:])
-            uuid = self._node.loop_identity(number)
-            known = uuid in self._making or any(
-                served.record.volume_uuid == uuid for served in self._served.values()
-            )
-            if uuid in uuids and not known:
-                with contextlib.suppress(CurveError):
-                    await asyncio.to_thread(self._node.loop_detach, number, uuid, True)
+        """Devices of these volumes, which nobody was told of."""
+        for kind in self._kinds:
+            for number in await asyncio.to_thread(kind.numbers):
+                uuid = kind.identity(number)
+                known = uuid in self._making or any(
+                    served.record.volume_uuid == uuid for served in self._served.values()
+                )
+                if uuid in uuids and not known:
+                    stray = Record(0, "", uuid, kind.name, number, False, False, 0, 0, 0)
+                    with contextlib.suppress(CurveError):
+                        await asyncio.to_thread(kind.detach, stray, True)
 
     # --- Changed --------------------------------------------------------------------------------
 
@@ -387,7 +431,7 @@ class Devices:
             return
         if served.volume.lost_reason:
             self._lose(served, served.volume.lost_reason)
-        elif served.fuse:
+        elif served.export:
             self._start(self._grow(served))
 
     def _lose(self, served: Served, reason: str) -> None:
@@ -401,14 +445,14 @@ class Devices:
     async def _grow(self, served: Served) -> None:
         async with served.growing:
             volume = served.volume
-            if volume is None or volume.lost_reason or not served.fuse:
+            if volume is None or volume.lost_reason or not served.export:
                 return
             size_bytes = volume.size
             if size_bytes <= served.size_bytes:
                 return
-            await asyncio.to_thread(self._node.fuse_grew, served.fuse)
-            await asyncio.to_thread(self._node.loop_grow, served.record.number)
-            served.size_bytes = self._node.loop_size_bytes(served.record.number)
+            kind, record = served.kind, served.record
+            await asyncio.to_thread(kind.grow, served.export, record, size_bytes)
+            served.size_bytes = await asyncio.to_thread(kind.size_bytes, record.number)
             extra = {"device": served.device, "bytes": served.size_bytes}
             _log.info("grown", extra=extra)
 
@@ -427,9 +471,7 @@ class Devices:
     async def _end(self, served: Served, force: bool) -> None:
         record = served.record
         try:
-            await asyncio.to_thread(
-                self._node.loop_detach, record.number, record.volume_uuid, force
-            )
+            await asyncio.to_thread(served.kind.detach, record, force)
         except BusyError:
             raise ConflictError(
                 f"{served.device} of volume '{record.volume_name}' is open: mounted, or used by a "
@@ -444,7 +486,7 @@ class Devices:
         """After the device has gone, or has been given up."""
         record = served.record
         await asyncio.to_thread(self._records.remove, record.volume_uuid)
-        if served.fuse:
+        if served.export:
             await self._stop_export(served)
         if descriptor >= 0:
             os.close(descriptor)
@@ -457,8 +499,8 @@ class Devices:
 
     async def _stop_export(self, served: Served) -> None:
         """What no majority answers ends with an error, as its volume is closed."""
-        ending = asyncio.ensure_future(asyncio.to_thread(self._node.fuse_stop, served.fuse))
-        served.fuse = 0
+        ending = asyncio.ensure_future(asyncio.to_thread(served.kind.stop, served.export))
+        served.export = 0
         done, _ = await asyncio.wait({ending}, timeout=_GRACE_SECONDS)
         if not done and served.volume is not None:
             _log.warning("requests do not end", extra={"device": served.device})

@@ -12,7 +12,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from curve_py.client.native import VolumeNode
 from curve_py.proto import agent_pb2 as pb
 from node_agent.devices import Devices
 
@@ -20,8 +19,8 @@ _COUNTERS = ("requests", "errors", "read_bytes", "written_bytes", "resent")
 
 
 class _Devices(Collector):
-    def __init__(self, devices: Devices, node: VolumeNode) -> None:
-        self._devices, self._node = devices, node
+    def __init__(self, devices: Devices) -> None:
+        self._devices = devices
 
     def collect(self) -> Iterator[Metric]:
         states = dict.fromkeys(pb.DeviceState.values(), 0)
@@ -36,10 +35,10 @@ class _Devices(Collector):
         )
         for served in self._devices.served():
             states[served.state] += 1
-            if not served.fuse:
+            if not served.export:
                 continue
             labels = [served.record.volume_name, served.device]
-            stats = self._node.fuse_stats(served.fuse)
+            stats = served.kind.stats(served.export)
             for key, family in counters.items():
                 family.add_metric(labels, stats[key])
             inflight.add_metric(labels, stats["inflight"])
@@ -53,7 +52,7 @@ class _Devices(Collector):
         yield by_state
 
 
-def register(registry: CollectorRegistry, devices: Devices, node: VolumeNode) -> None:
-    registry.register(_Devices(devices, node))
+def register(registry: CollectorRegistry, devices: Devices) -> None:
+    registry.register(_Devices(devices))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)

@@ -23,8 +23,8 @@ class Record:
     volume_id: int
     volume_name: str
     volume_uuid: str
-    device_type: str  # fuse
-    number: int  # of the loop device
+    device_type: str  # fuse, nbd
+    number: int  # of the device
     read_only: bool
     shared: bool
     attachment_id: int

@@ -12,13 +12,17 @@ from curve_py.client.doctor import examine
 from curve_py.proto import agent_pb2 as pb
 from curve_py.proto.agent_pb2_grpc import NodeAgentServicer
 from node_agent.devices import Devices
+from node_agent.settings import AgentSettings
+
+_TYPES = {"fuse": pb.DEVICE_TYPE_FUSE, "nbd": pb.DEVICE_TYPE_NBD}
 
 
 class AgentServicer(NodeAgentServicer):
     """One per process."""
 
-    def __init__(self, devices: Devices, node_id: str, keeps_descriptors: bool) -> None:
-        self._devices, self._node_id = devices, node_id
+    def __init__(self, devices: Devices, settings: AgentSettings, keeps_descriptors: bool) -> None:
+        self._devices, self._node_id = devices, settings.node_id
+        self._device_type = settings.device_type
         self._keeps_descriptors = keeps_descriptors
 
     async def Attach(self, request: pb.AttachDeviceRequest, _: Any) -> pb.Device:
@@ -35,13 +39,13 @@ class AgentServicer(NodeAgentServicer):
         return await asyncio.shield(self._devices.refresh(request))
 
     async def Doctor(self, _request: pb.DoctorRequest, _: Any) -> pb.DoctorReport:
-        found = await asyncio.to_thread(examine)
+        found = await asyncio.to_thread(examine, self._device_type)
         replaceable, detail = found.replaceable, found.replaceable_detail
-        if replaceable and not self._keeps_descriptors:
+        if found.chosen == "fuse" and replaceable and not self._keeps_descriptors:
             replaceable, detail = False, "This agent has no holder that keeps its descriptors."
         return pb.DoctorReport(
             node_id=self._node_id,
-            chosen=pb.DEVICE_TYPE_FUSE if found.chosen == "fuse" else pb.DEVICE_TYPE_UNSPECIFIED,
+            chosen=_TYPES.get(found.chosen, pb.DEVICE_TYPE_UNSPECIFIED),
             reason=found.reason,
             replaceable=replaceable,
             replaceable_detail=detail,

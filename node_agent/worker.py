@@ -80,11 +80,11 @@ async def serve(
     server = make_server(None, registry)
     cluster = AsyncCluster(settings.metaservers, secret)
     records = Records(settings.directory)
-    devices = Devices(cluster, settings.node_id, records, holder)
+    devices = Devices(cluster, settings.node_id, records, holder, settings.device_type)
     try:
         await asyncio.to_thread(records.make)
         await devices.resume()
-        metrics.register(registry, devices, cluster.node())
+        metrics.register(registry, devices)
         http_address = ""
         if settings.http_listen:
             # Not before: loading it takes longer than everything else, and I/O waits for us.
@@ -92,7 +92,7 @@ async def serve(
 
             http = HttpPort(registry, lambda: Health(True, "serving"))
             http_address = await http.start(settings.http_listen)
-        servicer = AgentServicer(devices, settings.node_id, holder.is_there)
+        servicer = AgentServicer(devices, settings, holder.is_there)
         add_NodeAgentServicer_to_server(servicer, server)
         listen_unix(server, settings.control_socket)
         await server.start()

@@ -246,11 +246,11 @@ def mounts() -> list[dict[str, Any]]:
 
 
 def backing_file(major: int, minor: int) -> str:
-    """Of a loop device; empty for others."""
-    try:
-        return Path(f"/sys/dev/block/{major}:{minor}/loop/backing_file").read_text().strip()
-    except OSError:
-        return ""
+    """What a loop or nbd device says it is a device of; empty for others."""
+    for name in ("loop/backing_file", "backend"):
+        with contextlib.suppress(OSError):
+            return Path(f"/sys/dev/block/{major}:{minor}/{name}").read_text().strip()
+    return ""
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

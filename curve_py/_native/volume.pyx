@@ -1,7 +1,7 @@
 """Open volumes and their exports on one native thread (native/export/volume_node.h). curve_py.client is the pleasant side."""
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libcpp cimport bool as cbool
 from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
@@ -25,6 +25,8 @@ cdef extern from "native/export/volume_node.h" namespace "curve::exports" nogil:
         uint64_t connections, requests, errors, read_bytes, written_bytes
     cdef cppclass FuseStats:
         uint64_t requests, errors, read_bytes, written_bytes, resent, inflight
+    cdef cppclass NbdDeviceStats:
+        uint64_t requests, errors, read_bytes, written_bytes, inflight
     cdef cppclass CVolumeNode "curve::exports::VolumeNode":
         void close_volume(uint64_t volume)
         cbool fenced(uint64_t volume)
@@ -42,6 +44,9 @@ cdef extern from "native/export/volume_node.h" namespace "curve::exports" nogil:
         cbool fuse_can_resend(uint64_t fuse)
         FuseStats fuse_stats(uint64_t fuse)
         void fuse_stop(uint64_t fuse)
+        cbool nbd_ended(uint64_t device)
+        NbdDeviceStats nbd_device_stats(uint64_t device)
+        void nbd_stop(uint64_t device)
         void stop()
 
 
@@ -52,6 +57,14 @@ cdef extern from "native/export/loop_device.h" namespace "curve::exports" nogil:
     uint64_t loop_size_bytes(uint32_t number)
 
 
+cdef extern from "native/export/device_node.h" namespace "curve::exports" nogil:
+    Outcome open_and_close_device(const string& path)
+
+
+cdef extern from "native/export/nbd_session.h" namespace "curve::exports" nogil:
+    uint16_t transmission_flags(cbool read_only)
+
+
 cdef extern from "curve_py/_native/volume_glue.h" namespace "curve::glue" nogil:
     cbool node_start(const string& secret, unique_ptr[CVolumeNode]& into, Error& error)
     cbool node_open_volume(CVolumeNode& node, const string& map, uint64_t& into, Error& error)
@@ -60,6 +73,7 @@ cdef extern from "curve_py/_native/volume_glue.h" namespace "curve::glue" nogil:
     cbool node_fuse_start(CVolumeNode& node, uint64_t volume, const string& uuid, cbool read_only, int fd, uint64_t& into,
                           Error& error)
     cbool node_fuse_attach(CVolumeNode& node, uint64_t fuse, const string& uuid, cbool read_only, uint32_t& into, Error& error)
+    cbool node_nbd_serve(CVolumeNode& node, uint64_t volume, int fd, cbool read_only, uint64_t& into, Error& error)
     int node_submit_and_wait(CVolumeNode& node, uint64_t volume, int type, uint64_t offset, uint64_t size, void* memory,
                              cbool no_unmap)
     void node_submit(CVolumeNode& node, uint64_t volume, int type, uint64_t offset, uint64_t size, void* memory, cbool no_unmap,
@@ -317,6 +331,50 @@ cdef class VolumeNode:
         cdef CVolumeNode* node = self._open()
         with nogil:
             node.fuse_stop(fuse)
+
+    def nbd_serve(self, uint64_t volume, int fd, bint read_only):
+        """The export, for the kernel that has the other end of `fd` (taken over). `volume` 0: every request fails."""
+        cdef CVolumeNode* node = self._open()
+        cdef uint64_t device = 0
+        cdef Error error
+        cdef cbool good
+        with nogil:
+            good = node_nbd_serve(node[0], volume, fd, read_only, device, error)
+        if not good:
+            raise native_error(code_number(error.code), error.message.decode())
+        return device
+
+    def nbd_ended(self, uint64_t device):
+        cdef CVolumeNode* node = self._open()
+        cdef cbool out
+        with nogil:
+            out = node.nbd_ended(device)
+        return bool(out)
+
+    def nbd_device_stats(self, uint64_t device):
+        cdef CVolumeNode* node = self._open()
+        cdef NbdDeviceStats s
+        with nogil:
+            s = node.nbd_device_stats(device)
+        return {"requests": s.requests, "errors": s.errors, "read_bytes": s.read_bytes, "written_bytes": s.written_bytes,
+                "resent": 0, "inflight": s.inflight}
+
+    def nbd_stop(self, uint64_t device):
+        cdef CVolumeNode* node = self._open()
+        with nogil:
+            node.nbd_stop(device)
+
+    def nbd_flags(self, bint read_only):
+        """What the exports can do, as the protocol's transmission flags."""
+        return transmission_flags(read_only)
+
+    def open_and_close_device(self, str path):
+        """Exclusively. Raises BusyError while it is mounted, NotFoundError."""
+        cdef string text = path.encode()
+        cdef Outcome outcome
+        with nogil:
+            outcome = open_and_close_device(text)
+        _raise(outcome)
 
     def loop_grow(self, uint32_t number):
         cdef Outcome outcome

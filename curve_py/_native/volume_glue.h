@@ -2,7 +2,9 @@
 #pragma once
 
 #include "curve_py/_native/glue.h"
+#include "native/export/device_node.h"
 #include "native/export/loop_device.h"
+#include "native/export/nbd_session.h"
 #include "native/export/volume_node.h"
 
 namespace curve::glue {
@@ -29,6 +31,10 @@ inline bool node_fuse_start(exports::VolumeNode& node, uint64_t volume, const st
 inline bool node_fuse_attach(exports::VolumeNode& node, uint64_t fuse, const std::string& uuid, bool read_only,
                              uint32_t& into, Error& error) {
   return take(node.fuse_attach(fuse, uuid, read_only), into, error);
+}
+inline bool node_nbd_serve(exports::VolumeNode& node, uint64_t volume, int fd, bool read_only, uint64_t& into,
+                           Error& error) {
+  return take(node.nbd_serve(volume, fd, read_only), into, error);
 }
 inline int node_submit_and_wait(exports::VolumeNode& node, uint64_t volume, int type, uint64_t offset, uint64_t bytes,
                                 void* memory, bool no_unmap) {

@@ -14,6 +14,7 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
+from curve_py.client import kernel_nbd
 from curve_py.client.native import start_node
 from curve_py.errors import CurveError
 
@@ -34,45 +35,73 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """The type of device that is made where none is asked for."""
+
+    chosen: str  # fuse, nbd; "" when none is possible
+    reason: str
+    replaceable: bool
+    replaceable_detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Examination:
     """Everything, and what follows from it."""
 
     findings: tuple[Finding, ...]
-    chosen: str  # fuse; "" when no type of device is possible
+    chosen: str
     reason: str
     replaceable: bool
     replaceable_detail: str
     version: str
 
 
-def examine() -> Examination:
+def examine(wanted: str = "auto") -> Examination:
     """Of the machine that this runs on, with the privileges of this process."""
-    needed = [
-        _kernel(),
-        _privilege(),
-        _device("fuse", "/dev/fuse", "modprobe fuse"),
-        _device("loop", "/dev/loop-control", "modprobe loop"),
-        _io_uring(),
-    ]
-    findings = (*needed, _memory_lock(), _nbd())
-    missing = [finding for finding in needed if not finding.ok]
-    chosen = "" if missing else "fuse"
-    if missing:
-        reason = f"No device can be made: {missing[0].detail}"
-    else:
-        reason = "A loop device over FUSE: it is there, and needs no module that is not."
-    replaceable = not missing and kernel_version() >= _KERNEL_RESEND
-    if missing:
-        detail = "There are no devices to replace an agent under."
-    elif replaceable:
-        detail = "The kernel asks a new agent again for what the old one had not answered."
-    else:
-        detail = (
-            f"Linux {platform.release()} cannot ask again for what a killed agent had not answered "
-            "(6.9 can): detach all devices before the agent is replaced."
-        )
+    needed, fuse, nbd = [_kernel(), _privilege(), _io_uring()], _fuse(), _nbd()
+    choice = _choose(needed, fuse, nbd, wanted)
     version = importlib.metadata.version("curve")
-    return Examination(findings, chosen, reason, replaceable, detail, version)
+    return Examination(
+        (*needed, *fuse, nbd, _memory_lock()),
+        choice.chosen,
+        choice.reason,
+        choice.replaceable,
+        choice.replaceable_detail,
+        version,
+    )
+
+
+def choose(wanted: str = "auto") -> Choice:
+    """What an agent makes. `wanted`: auto, or what its settings say."""
+    return _choose([_kernel(), _privilege()], _fuse(), _nbd(), wanted)
+
+
+def _choose(needed: list[Finding], fuse: list[Finding], nbd: Finding, wanted: str) -> Choice:
+    """FUSE where an agent can be replaced under it, then nbd, then FUSE all the same."""
+    resends = kernel_version() >= _KERNEL_RESEND
+    cannot = (
+        f"Linux {platform.release()} cannot ask again for what a killed agent had not answered on "
+        "a FUSE device (6.9 can)"
+    )
+    missing = [finding for finding in (*needed, *fuse) if not finding.ok]
+    makes_fuse = not missing and wanted in ("auto", "fuse")
+    makes_nbd = nbd.ok and all(f.ok for f in needed) and wanted in ("auto", "nbd")
+    if makes_fuse and (resends or not makes_nbd):
+        reason = "A loop device over FUSE: it is there, and needs no module that is not."
+        if resends:
+            detail = "The kernel asks a new agent again for what the old one had not answered."
+        else:
+            detail = f"{cannot}: detach all devices before the agent is replaced, or load nbd."
+        return Choice("fuse", reason, resends, detail)
+    if makes_nbd:
+        reason = "The kernel's nbd: the settings say so."
+        if wanted == "auto":
+            reason = f"The kernel's nbd: {missing[0].detail if missing else cannot + '.'}"
+        detail = "The kernel sends a new agent again what the old one had not answered."
+        return Choice("nbd", reason, True, detail)
+    problem = nbd if wanted == "nbd" and all(f.ok for f in needed) else missing[0]
+    reason = f"No device can be made: {problem.detail}"
+    return Choice("", reason, False, "There are no devices to replace an agent under.")
 
 
 def kernel_version() -> tuple[int, int]:
@@ -130,7 +159,14 @@ def _memory_lock() -> Finding:
     )
 
 
+def _fuse() -> list[Finding]:
+    return [
+        _device("fuse", "/dev/fuse", "modprobe fuse"),
+        _device("loop", "/dev/loop-control", "modprobe loop"),
+    ]
+
+
 def _nbd() -> Finding:
-    if Path("/sys/module/nbd").exists():
-        return Finding("nbd", True, "The kernel has nbd; this version makes no devices of it.")
-    return Finding("nbd", False, "The kernel's nbd is not loaded.", "It is not needed.")
+    if missing := kernel_nbd.missing():
+        return Finding("nbd", False, missing, "If it is wanted, try: modprobe nbd")
+    return Finding("nbd", True, "The kernel's nbd answers.")

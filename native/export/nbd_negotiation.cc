@@ -67,10 +67,16 @@ void NbdSession::reply_option_error(uint32_t option, uint32_t type, std::string_
   reply_option(option, type, std::as_bytes(std::span(sentence)));
 }
 
-uint16_t NbdSession::transmission_flags(const NbdExport& what) const {
+uint16_t transmission_flags(bool read_only) {
   uint16_t flags = nbd::kHasFlags | nbd::kSendFlush | nbd::kSendFua | nbd::kSendTrim |
-                   nbd::kSendWriteZeroes | nbd::kCanMultiConn | nbd::kSendFastZero;
-  if (what.read_only || what.device->read_only()) flags |= nbd::kReadOnly;
+                   nbd::kSendWriteZeroes | nbd::kCanMultiConn;
+  if (read_only) flags |= nbd::kReadOnly;
+  return flags;
+}
+
+uint16_t NbdSession::flags_for(const NbdExport& what) const {
+  uint16_t flags = transmission_flags(what.read_only || what.device->read_only());
+  flags |= nbd::kSendFastZero;
   if (structured_) flags |= nbd::kSendDf;  // a read is answered in one piece anyway
   return flags;
 }
@@ -88,7 +94,7 @@ void NbdSession::option_export_name(std::span<const std::byte> data) {
   const NbdExport* what = sessions_.find(name);
   if (!what) return fail("the client asked for an export that is not there");
   scratch_.clear();
-  nbd::BigWriter(scratch_).u64(what->device->size_bytes()).u16(transmission_flags(*what));
+  nbd::BigWriter(scratch_).u64(what->device->size_bytes()).u16(flags_for(*what));
   if (!no_zeroes_) scratch_.resize(scratch_.size() + 124);
   transmit_.append(scratch_);
   enter_transmission(*what);
@@ -115,7 +121,7 @@ void NbdSession::option_info(uint32_t option, std::span<const std::byte> data) {
     info.clear();
   };
   nbd::BigWriter w(info);
-  w.u16(nbd::kInfoExport).u64(what->device->size_bytes()).u16(transmission_flags(*what));
+  w.u16(nbd::kInfoExport).u64(what->device->size_bytes()).u16(flags_for(*what));
   send_info();
   if (wants_name) {
     w.u16(nbd::kInfoName).text(what->name);

@@ -16,7 +16,7 @@ constexpr uint16_t kClientFlagsKnown = nbd::kFixedNewstyle | nbd::kNoZeroes;
 }  // namespace
 
 NbdSession::NbdSession(io::Loop& loop, base::BufferPool& pool, const NbdOptions& options,
-                       io::Stream* stream, NbdSessions& sessions)
+                       io::Stream* stream, NbdSessions& sessions, const NbdExport* negotiated)
     : loop_(loop),
       pool_(pool),
       options_(options),
@@ -33,9 +33,13 @@ NbdSession::NbdSession(io::Loop& loop, base::BufferPool& pool, const NbdOptions&
     static_cast<NbdSession*>(timer->owner)->fail("negotiation took too long");
   };
   loop_.add_turn_hook(&turn_hook_);
-  loop_.arm(&timeout_timer_, loop_.now_ns() + options_.negotiation_timeout_ns);
-  nbd::BigWriter(scratch_).u64(nbd::kMagic).u64(nbd::kOptionMagic).u16(kClientFlagsKnown);
-  transmit_.append(scratch_);
+  if (negotiated) {
+    enter_transmission(*negotiated);
+  } else {
+    loop_.arm(&timeout_timer_, loop_.now_ns() + options_.negotiation_timeout_ns);
+    nbd::BigWriter(scratch_).u64(nbd::kMagic).u64(nbd::kOptionMagic).u16(kClientFlagsKnown);
+    transmit_.append(scratch_);
+  }
   begin_receive();
 }
 

@@ -37,7 +37,10 @@ struct NbdRequest : client::IoRequest {
   std::vector<iovec> parts;
 };
 
-// What a session needs from its server.
+// The flags of an export, as the protocol has them.
+uint16_t transmission_flags(bool read_only);
+
+// What a session needs from its owner.
 class NbdSessions {
  public:
   virtual const NbdExport* find(std::string_view name) = 0;  // virtual: negotiation only
@@ -51,11 +54,14 @@ class NbdSessions {
 
 class NbdSession : public base::ListHook {
  public:
+  // `negotiated`: requests come at once, for this export (a `device` that is null answers them all
+  // with an error); null: the client chooses.
   NbdSession(io::Loop& loop, base::BufferPool& pool, const NbdOptions& options, io::Stream* stream,
-             NbdSessions& sessions);
+             NbdSessions& sessions, const NbdExport* negotiated = nullptr);
   ~NbdSession();
   void close();                                      // ended() follows, from the loop
   uint64_t export_id() const { return export_.id; }  // 0 before one was chosen
+  uint32_t inflight() const { return inflight_; }
 
  private:
   enum class Phase : uint8_t { kClientFlags, kOptions, kTransmission, kDraining, kClosed };
@@ -83,7 +89,7 @@ class NbdSession : public base::ListHook {
   void option_list(std::span<const std::byte> data);
   void option_meta_context(uint32_t option, std::span<const std::byte> data);
   void enter_transmission(const NbdExport& what);
-  uint16_t transmission_flags(const NbdExport& what) const;
+  uint16_t flags_for(const NbdExport& what) const;
 
   // requests (nbd_transmission.cc)
   bool take_request();
@@ -121,7 +127,7 @@ class NbdSession : public base::ListHook {
   bool no_zeroes_ = false, structured_ = false;
   bool meta_allocation_ = false;  // base:allocation was chosen
   std::string meta_export_;       // for this name
-  NbdExport export_;              // a copy; `device` null until chosen
+  NbdExport export_;              // a copy; empty until chosen
   bool allocation_ = false;       // chosen for this export
 
   std::vector<std::unique_ptr<NbdRequest>> requests_;  // all there are

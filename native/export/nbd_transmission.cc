@@ -84,6 +84,7 @@ bool NbdSession::take_request() {
 }
 
 uint32_t NbdSession::check(const NbdRequest& request) const {
+  if (!export_.device) return nbd::kEshutdown;
   const uint64_t size = export_.device->size_bytes(), offset = request.asked_offset,
                  bytes = request.asked_bytes;
   const bool outside = offset > size || bytes > size - offset;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "native/export/loop_device.h"
+#include "native/io/adopt.h"
 #include "native/io/loop_thread.h"
 
 namespace curve::exports {
@@ -42,10 +43,11 @@ struct VolumeNode::State {
   std::map<uint64_t, std::unique_ptr<client::VolumeClient>> volumes;  // loop thread only
   std::map<uint64_t, std::unique_ptr<NbdServer>> servers;             // loop thread only
   std::map<uint64_t, std::unique_ptr<FuseExport>> fuses;              // loop thread only
+  std::map<uint64_t, std::unique_ptr<NbdDevice>> nbds;                // loop thread only
   io::EventQueue<Completion> events;
   uint64_t next_id = 1;  // loop thread only
   bool stopped = false;
-  bool prepared = false;  // loop thread only
+  bool fuse_prepared = false, nbd_prepared = false;  // loop thread only
 
   void wait(const std::function<void()>& task) const { thread->call_and_wait(task); }
   // Starts something on the loop that calls its argument when it has ended; blocks until then.
@@ -276,6 +278,7 @@ Result<uint64_t> VolumeNode::fuse_start(uint64_t volume, const std::string& uuid
   state_->wait([&] {
     client::VolumeClient* device = state_->find(volume);
     if (!device) return;
+    if (!std::exchange(state_->fuse_prepared, true)) FuseExport::prepare(state_->pool);
     id = state_->next_id++;
     state_->fuses[id] = std::make_unique<FuseExport>(
         state_->thread->loop(), state_->pool, fd, loop_file_name(uuid), device, read_only, resumed);
@@ -330,17 +333,68 @@ void VolumeNode::fuse_stop(uint64_t fuse) {
   });
 }
 
+// ---- the kernel's nbd ----
+
+Result<uint64_t> VolumeNode::nbd_serve(uint64_t volume, int fd, bool read_only) {
+  uint64_t id = 0;
+  state_->wait([&] {
+    client::VolumeClient* device = state_->find(volume);
+    if (!device && volume != 0) return;
+    if (!std::exchange(state_->nbd_prepared, true)) NbdDevice::prepare(state_->pool);
+    io::Stream* stream = io::adopt_stream(state_->thread->loop(), fd, "kernel");
+    id = state_->next_id++;
+    state_->nbds[id] = std::make_unique<NbdDevice>(state_->thread->loop(), state_->pool, stream,
+                                                   device, read_only);
+  });
+  if (id != 0) return id;
+  close(fd);
+  return Error{Code::kNotFound, "no such volume"};
+}
+
+bool VolumeNode::nbd_ended(uint64_t device) const {
+  bool out = true;
+  state_->wait([&] {
+    auto it = state_->nbds.find(device);
+    if (it != state_->nbds.end()) out = it->second->ended();
+  });
+  return out;
+}
+
+NbdDeviceStats VolumeNode::nbd_device_stats(uint64_t device) const {
+  NbdDeviceStats out;
+  state_->wait([&] {
+    auto it = state_->nbds.find(device);
+    if (it != state_->nbds.end()) out = it->second->stats();
+  });
+  return out;
+}
+
+void VolumeNode::nbd_stop(uint64_t device) {
+  state_->wait_for([&](std::function<void()> ended) {
+    auto it = state_->nbds.find(device);
+    if (it == state_->nbds.end()) return ended();
+    it->second->close([this, device, ended] {
+      state_->thread->call([this, device, ended] {
+        state_->nbds.erase(device);
+        ended();
+      });
+    });
+  });
+}
+
 void VolumeNode::stop() {
   if (state_->stopped) return;
   state_->stopped = true;
-  std::vector<uint64_t> servers, volumes, fuses;
+  std::vector<uint64_t> servers, volumes, fuses, nbds;
   state_->wait([&] {
     for (const auto& [id, fuse] : state_->fuses) fuses.push_back(id);
+    for (const auto& [id, nbd] : state_->nbds) nbds.push_back(id);
     for (const auto& [id, server] : state_->servers) servers.push_back(id);
     for (const auto& [id, volume] : state_->volumes) volumes.push_back(id);
   });
   for (uint64_t id : servers) nbd_close(id);
   for (uint64_t id : fuses) fuse_stop(id);
+  for (uint64_t id : nbds) nbd_stop(id);
   for (uint64_t id : volumes) close_volume(id);
   state_->thread->stop_and_join();
   state_->thread->loop().abandon();

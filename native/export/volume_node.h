@@ -12,6 +12,7 @@
 
 #include "native/client/volume_client.h"
 #include "native/export/fuse_export.h"
+#include "native/export/nbd_device.h"
 #include "native/export/nbd_server.h"
 
 namespace curve::exports {
@@ -63,6 +64,13 @@ class VolumeNode {
   bool fuse_can_resend(uint64_t fuse) const;
   FuseStats fuse_stats(uint64_t fuse) const;
   void fuse_stop(uint64_t fuse);  // blocks until the device has given back all requests
+
+  // The volume for the kernel's nbd (nbd_device.h): `fd` is our end of the socket that the kernel
+  // has the other end of, and is owned. `volume` 0: every request is answered with an error.
+  Result<uint64_t> nbd_serve(uint64_t volume, int fd, bool read_only);
+  bool nbd_ended(uint64_t device) const;
+  NbdDeviceStats nbd_device_stats(uint64_t device) const;
+  void nbd_stop(uint64_t device);  // blocks until the volume has given back all requests
 
   void stop();  // closes everything; blocks
 

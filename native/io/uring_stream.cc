@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
+#include <utility>
 
+#include "native/io/adopt.h"
 #include "native/io/uring_backend.h"
 
 namespace curve::io {
@@ -37,6 +39,12 @@ StreamBackend* LoopBackend::make_stream(int fd) {
   stream->stream.backend = stream;
   streams_.push_back(stream);
   return stream;
+}
+
+Stream* adopt_stream(Loop& loop, int fd, std::string peer) {
+  StreamBackend* stream = loop.backend()->make_stream(fd);
+  stream->peer = std::move(peer);
+  return &stream->stream;
 }
 
 void LoopBackend::start_receive(StreamBackend* stream) {

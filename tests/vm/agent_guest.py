@@ -19,6 +19,7 @@ from typing import Any
 from curve_py.client import Cluster
 from curve_py.client.agent import AgentClient
 from curve_py.errors import CurveError
+from curve_py.proto import agent_pb2 as pb
 
 HOME = Path("/var/tmp")
 MOUNT = HOME / "mnt"
@@ -126,7 +127,12 @@ def main() -> None:
     agent = step("agent", start_agent)
     with Cluster.connect(HOME / "c") as cluster:
         step("volume", lambda: cluster.volumes().create("v", "1GiB"))
-        device = step("device", lambda: agent.attach(volume_name="v", seconds=STEP_SECONDS)).device
+        device = step(
+            "device",
+            lambda: agent.attach(
+                volume_name="v", device_type=pb.DEVICE_TYPE_FUSE, seconds=STEP_SECONDS
+            ),
+        ).device
         step("resize", lambda: cluster.volumes().resize("v", "2GiB"))
     step("the device grows", lambda: wait_for_size(device, 2 << 30))
     step("mkfs", lambda: run("mkfs.ext4", "-q", device))

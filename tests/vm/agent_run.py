@@ -2,8 +2,8 @@
 
 Owns: the guest and its disk; both are gone at the end, however it ends. Started by tools/vm-test
 --agent with the Python in which the package is installed: the guest has the host's file system
-(read-only, by 9p) and runs agent_guest.py with that Python. It is emulated in software, so nothing
-here is about speed. Every wait has a limit.
+(read-only, by 9p) and runs agent_guest.py or nbd_guest.py with that Python. It is emulated in
+software, so nothing here is about speed. Every wait has a limit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STEPS_MIN = 13  # a guest that ends earlier without a word has failed
 
 
 def command(options: argparse.Namespace, disk: Path) -> list[str]:
-    script = Path(__file__).resolve().with_name("agent_guest.py")
+    script = Path(__file__).resolve().with_name(f"{options.test}_guest.py")
     parameters = f"curve.python={sys.executable} curve.script={script}"
     # fmt: off
     return [
@@ -71,6 +71,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kernel", type=Path, required=True)
     parser.add_argument("--initramfs", type=Path, required=True)
+    parser.add_argument("--test", choices=("agent", "nbd"), default="agent")
     parser.add_argument("--logs", type=Path, required=True, help="gets the guest's console")
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -88,7 +89,7 @@ def main() -> int:
         timer = threading.Timer(GUEST_SECONDS, guest.kill)
         timer.start()
         try:
-            passed, failed = watch(guest, options.logs / "agent-console.log")
+            passed, failed = watch(guest, options.logs / f"{options.test}-console.log")
         finally:
             timer.cancel()
             guest.kill()

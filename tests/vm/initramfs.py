@@ -26,6 +26,7 @@ HOST_MODULES = (
     "ext4",
     "fuse",
     "loop",
+    "nbd",
 )
 PROGRAMS = (
     "blkdiscard",
