@@ -18,9 +18,9 @@ Outcome open_and_close_device(const std::string& path) {
     return 0;
   });
   if (result >= 0) return {};
-  const Code code = result == -EBUSY                         ? Code::kBusy
+  const Code code = result == -EBUSY                        ? Code::kBusy
                     : result == -ENOENT || result == -ENXIO ? Code::kNotFound
-                                                             : Code::kIo;
+                                                            : Code::kIo;
   return Error{code, path + ": " + std::strerror(-result)};
 }
 

@@ -161,12 +161,19 @@ def grow_under_load(cluster: Cluster, device: str) -> None:
         raise RuntimeError(f"the file system has {size.f_blocks * size.f_frsize} bytes")
 
 
-def kill_under_load(agent: AgentClient) -> None:
+def requests(device: str) -> int:
+    """That the device has answered: reads and writes."""
+    fields = Path(f"/sys/block/{Path(device).name}/stat").read_text().split()
+    return int(fields[0]) + int(fields[4])
+
+
+def kill_under_load(agent: AgentClient, device: str) -> None:
     holder = holder_pid()
-    load = start_fio(100)
+    load = start_fio(240)
     try:
         for _ in range(KILLS):
-            time.sleep(5)
+            done = requests(device)
+            until(lambda at=done: requests(device) > at + 50, "fio does nothing")  # type: ignore[misc]
             before = worker_pid(holder)
             os.kill(before, signal.SIGKILL)
             began = time.monotonic()
@@ -259,7 +266,10 @@ def main() -> None:
             "volume, device and mounted file system grow under fio",
             lambda: grow_under_load(cluster, device.device),
         )
-        step(f"fio verifies, agent killed {KILLS} times", lambda: kill_under_load(agent))
+        step(
+            f"fio verifies, agent killed {KILLS} times",
+            lambda: kill_under_load(agent, device.device),
+        )
         agent = step("agent and holder killed, the next agent goes on", lambda: kill_both(agent))
         step(
             "no detach while mounted",
