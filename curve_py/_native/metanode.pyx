@@ -42,6 +42,7 @@ cdef extern from "native/metanode/metanode.h" namespace "curve::metanode" nogil:
         vector[Event] poll(size_t max)
         uint64_t propose(string command)
         uint64_t read_index()
+        void transfer(const StoreId& to)
         Outcome snapshot_begin(uint64_t index, uint64_t term)
         Outcome snapshot_commit()
         Status status()
@@ -144,6 +145,11 @@ cdef class MetaNode:
         if ticket == 0:
             raise BusyError("The raft node takes no more reads for now.")
         return ticket
+
+    def transfer(self, bytes node_id):
+        if len(node_id) != 16:
+            raise InvalidError("A node id has 16 bytes.")
+        self._open().transfer(store_id_from(node_id))
 
     def snapshot_begin(self, uint64_t index, uint64_t term):
         _check(self._open().snapshot_begin(index, term))

@@ -90,6 +90,9 @@ class NativeRaftNode:
         except BusyError:
             raise ports.QueueFullError from None
 
+    def transfer(self, node_id: bytes) -> None:
+        self._native.transfer(node_id)
+
     def snapshot_begin(self, index: int, term: int) -> None:
         self._native.snapshot_begin(index, term)
 

@@ -148,6 +148,10 @@ class RaftNode(Protocol):
         """A ticket above 0; answered by ReadReady or ReadFailed. Raises QueueFullError."""
         ...
 
+    def transfer(self, node_id: bytes) -> None:
+        """The leader begins to hand over to another member; LeaderChanged says that it has."""
+        ...
+
     # The three of a snapshot may block (disk): off the loop, one after the other, not after `stop`.
 
     def snapshot_begin(self, index: int, term: int) -> None: ...

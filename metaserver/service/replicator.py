@@ -55,6 +55,8 @@ _SNAPSHOT_PIECE_BYTES = 64 * 1024
 _SNAPSHOT_RETRY_SECONDS = 3.0
 _DUTY_RESTART_SECONDS = 1.0
 _LEAD_RETRY_SECONDS = 0.02
+_HANDING_OVER_SECONDS = 1.0  # what may pass until another leads
+_HAND_OVER_AGAIN_SECONDS = 10.0
 
 Duty = Callable[[], Awaitable[None]]
 
@@ -85,6 +87,8 @@ class Replicator:
         self._leading: asyncio.Task[None] | None = None
         self._snapshotting: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
+        self._handing_over_until = self._hand_over_after = 0.0
+        self._handed_over = 0
 
     # --- Asking ---------------------------------------------------------------------------------
 
@@ -195,7 +199,8 @@ class Replicator:
                 self._apply(event)
             case ProposalFailed(ticket=ticket, reason=reason):
                 future = self._proposals.pop(ticket, None)
-                if reason == "not_leader" and self._serving and self.snapshot_failure:
+                log_is_full = reason == "not_leader" and self._serving and self.snapshot_failure
+                if log_is_full and not self._hand_over():
                     self._refuse(future)
                 else:
                     # Lost or never taken: both are answered alike, since a retry is idempotent.
@@ -237,8 +242,32 @@ class Replicator:
         if future is not None and result is not None and not future.done():
             future.set_result(result)
 
+    def _hand_over(self) -> bool:
+        """It leads and took no entry, because its log is full and a snapshot cannot be written:
+        another may have the space. Whether one has been asked to lead.
+
+        To the one that lags least, then the others in turn; not again at once, so that of
+        metaservers that are all full each refuses, and none hands over for ever.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._handing_over_until:
+            return True
+        others = sorted((lag, node_id) for node_id, lag in self._node.status().lag_entries)
+        if not others or now < self._hand_over_after:
+            return False
+        heir = others[self._handed_over % len(others)][1]
+        self._handed_over += 1
+        self._handing_over_until = now + _HANDING_OVER_SECONDS
+        self._hand_over_after = now + _HAND_OVER_AGAIN_SECONDS
+        _log.warning(
+            "the log is full; another is to lead",
+            extra={"heir": heir, "error": self.snapshot_failure},
+        )
+        self._node.transfer(heir)
+        return True
+
     def _refuse(self, future: asyncio.Future[Result] | None) -> None:
-        """It leads and took no entry: its log is full, and a snapshot cannot be written."""
+        """Nobody else is to be asked for now."""
         if future is not None and not future.done():
             future.set_exception(
                 NoSpaceError(

@@ -293,6 +293,12 @@ uint64_t MetaNode::read_index() {
   return ticket;
 }
 
+void MetaNode::transfer(const StoreId& to) {
+  state_->thread->call([state = state_.get(), to] {
+    if (state->group) (void)state->group->raft().transfer_to(to, state->thread->loop().now_ns());
+  });
+}
+
 // R9: the read index is taken while the lease holds; the answer follows everything committed before
 // it.
 void MetaNode::State::turn() {

@@ -83,6 +83,9 @@ class MetaNode {
   // Ticket, or 0: the queue is full.
   uint64_t propose(std::string command);
   uint64_t read_index();
+  // The leader begins to hand over to another member; kLeaderChanged says that it has. Else
+  // nothing.
+  void transfer(const StoreId& to);
   Outcome snapshot_begin(Index index, Term term);
   Outcome snapshot_write(std::span<const std::byte> data);
   Outcome snapshot_commit();

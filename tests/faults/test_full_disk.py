@@ -8,6 +8,8 @@ device, which only root may mount.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
 import os
 import subprocess
@@ -22,8 +24,16 @@ from faults_harness import BOUND_SECONDS, MIB, Servers, checked_load, eventually
 from curve_py.cli.local.ports import free_addresses
 from curve_py.cli.local.processes import Processes
 from curve_py.client.directory import ClusterDirectory
-from curve_py.errors import CurveIoError
+from curve_py.errors import (
+    CurveIoError,
+    CurveTimeoutError,
+    NotLeaderError,
+    UnavailableError,
+)
 from curve_py.types import new_uuid
+from metaserver.adapters.raft_node import NativeRaftNode
+from metaserver.domain import commands as cmd
+from metaserver.service.replicator import Replicator
 
 COMMAND_BYTES, LOG_BYTES = 900 * 1024, 64 * MIB
 SECRET = b"s" * 32
@@ -246,6 +256,66 @@ def test_a_metaserver_whose_file_system_is_full(tmp_path: Path, make_disk: MakeD
         eventually(lambda: node.propose(count + 1), "it goes on")
     finally:
         node.close()
+
+
+async def test_a_leader_whose_file_system_is_full_hands_over(
+    tmp_path: Path, make_disk: MakeDisk
+) -> None:
+    """It is the preferred leader too. Changes go on, also many times of what its log holds."""
+    disk = make_disk(tmp_path / "small", 80 * MIB)
+    ids = sorted(new_uuid() for _ in range(3))
+    members = list(zip(ids, free_addresses(3), strict=True))
+    folders = [disk.mount / "one", tmp_path / "two", tmp_path / "three"]
+    nodes = [Node(f, i, members) for f, i in zip(folders, ids, strict=True)]
+    replicators = [Replicator(NativeRaftNode(node._node), {}) for node in nodes]
+    stop = asyncio.Event()
+    running = [asyncio.create_task(replicator.run(stop)) for replicator in replicators]
+
+    async def until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(BOUND_SECONDS):
+            while True:
+                if condition():
+                    return
+                await asyncio.sleep(0.01)
+
+    async def change(number: int) -> None:
+        """Which the state refuses, and remembers; whoever leads takes it, within the bound."""
+        command = cmd.CreateVolume(
+            request_id=number.to_bytes(16, "big"),
+            at_ms=1,
+            name="x" * COMMAND_BYTES,
+            pool_name="default",
+            size_bytes=1 << 30,
+            stripe_unit_bytes=1 << 24,
+            stripe_count=1,
+        )
+        async with asyncio.timeout(BOUND_SECONDS):
+            while True:
+                for replicator in replicators:
+                    with contextlib.suppress(NotLeaderError, UnavailableError, CurveTimeoutError):
+                        await replicator.submit(command)
+                        return
+                await asyncio.sleep(0.02)
+
+    try:
+        await until(lambda: replicators[0].is_serving)
+        await change(1)
+        disk.fill()
+        for number in range(2, 2 + 2 * LOG_BYTES // COMMAND_BYTES):
+            await change(number)
+        assert not replicators[0].is_serving
+        assert "No space left on device" in replicators[0].snapshot_failure
+        last = max(replicator.applied_index for replicator in replicators)
+        assert replicators[0].applied_index < last
+        disk.free()
+        await until(lambda: replicators[0].applied_index >= last)
+        await until(lambda: replicators[0].is_serving)  # it is preferred
+        await change(1000)
+    finally:
+        stop.set()
+        await asyncio.gather(*running, return_exceptions=True)
+        for node in nodes:
+            node.close()
 
 
 def propose(nodes: list[Node], number: int) -> None:

@@ -138,6 +138,11 @@ class FakeNode:
         self.push(ReadReady(self._ticket) if leads else ReadFailed(self._ticket))
         return self._ticket
 
+    def transfer(self, node_id: bytes) -> None:
+        if self.group.leader is self:
+            heir = next(node for node in self.group.nodes if node.node_id == node_id)
+            self.group.elect(heir)
+
     def want_snapshot(self) -> None:
         self.push(SnapshotWanted(len(self.group.log)))
 
@@ -163,7 +168,7 @@ class FakeNode:
             first_index=1,
             last_index=len(self.group.log),
             wal_bytes=0,
-            lag_entries=(),
+            lag_entries=tuple((n.node_id, 0) for n in self.group.nodes if n is not self),
         )
 
 

@@ -338,15 +338,34 @@ async def test_a_full_disk_is_said_and_waited_for(
 ) -> None:
     monkeypatch.setattr("metaserver.service.replicator._SNAPSHOT_RETRY_SECONDS", 0.05)
     await cluster.ready(eventually)
+    monkeypatch.setattr("metaserver.service.replicator._HANDING_OVER_SECONDS", 0.05)
+    for node in cluster.group.nodes:
+        node.full = "Cannot write state-7: No space left on device"
+        node.want_snapshot()
+    await asyncio.sleep(0.2)
+    with pytest.raises(NoSpaceError, match=r"log is full: Cannot write state-7.*Free some space"):
+        await cluster.create("refused")
+    term = cluster.group.term
+    with pytest.raises(NoSpaceError):
+        await cluster.create("refused")
+    assert cluster.group.term - term <= 3  # they do not hand over to each other for ever
+    for node in cluster.group.nodes:
+        node.full = ""
+    leader = cluster.group.leader
+    await eventually(lambda: leader.snapshots)  # nobody asked for it again
+    assert (await cluster.create("taken")).name == "taken"
+
+
+async def test_a_leader_whose_log_is_full_hands_over(cluster: Cluster, eventually: Any) -> None:
+    await cluster.ready(eventually)
     leader = cluster.group.nodes[0]
     leader.full = "Cannot write state-7: No space left on device"
     leader.want_snapshot()
     await asyncio.sleep(0.2)
-    with pytest.raises(NoSpaceError, match=r"log is full: Cannot write state-7.*Free some space"):
-        await cluster.create("refused")
-    leader.full = ""
-    await eventually(lambda: leader.snapshots)  # nobody asked for it again
-    assert (await cluster.create("taken")).name == "taken"
+    names = [f"v{number}" for number in range(8)]
+    created = await asyncio.gather(*map(cluster.create, names))  # all at once: nobody is refused
+    assert [volume.name for volume in created] == names
+    assert cluster.group.leader is not leader
 
 
 async def test_lists_come_in_pages(cluster: Cluster, eventually: Any) -> None:
