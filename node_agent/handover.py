@@ -10,10 +10,15 @@ Only the standard library: the holder stays small. Blocking.
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import socket
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 ENV_DESCRIPTOR = "CURVE_AGENT_HOLDER"
 _MESSAGE_BYTES_MAX = 4096
@@ -48,6 +53,7 @@ class Holder:
 
     def __init__(self, connection: socket.socket | None) -> None:
         self._connection = connection
+        self._is_lost = False
 
     @classmethod
     def inherited(cls) -> Holder:
@@ -57,7 +63,7 @@ class Holder:
 
     @property
     def is_there(self) -> bool:
-        return self._connection is not None
+        return self._connection is not None and not self._is_lost
 
     def held(self) -> dict[str, int]:
         """What earlier workers have put, by key; the descriptors are the caller's."""
@@ -81,11 +87,26 @@ class Holder:
     def serving(self) -> None:
         self._say({"is": "serving"})
 
+    def watch(self, loop: asyncio.AbstractEventLoop, lost: Callable[[], None]) -> None:
+        """After held(): `lost` is called when the holder has ended."""
+        connection = self._connection
+        if connection is None:
+            return
+
+        def listen() -> None:
+            with contextlib.suppress(OSError):
+                if receive(connection) is not None:
+                    return  # it says nothing unasked
+            loop.remove_reader(connection.fileno())
+            self._is_lost = True
+            lost()
+
+        loop.add_reader(connection.fileno(), listen)
+
     def _say(self, message: dict[str, Any], descriptor: int = -1) -> None:
-        if self._connection is None:
+        if self._connection is None or self._is_lost:
             return
         try:
             send(self._connection, message, descriptor)
-        except OSError:  # it was killed: this worker goes on, and cannot be replaced any more
-            self._connection.close()
-            self._connection = None
+        except OSError:  # this worker goes on, and cannot be replaced any more
+            self._is_lost = True

@@ -12,6 +12,7 @@ from curve_py.client.doctor import examine
 from curve_py.proto import agent_pb2 as pb
 from curve_py.proto.agent_pb2_grpc import NodeAgentServicer
 from node_agent.devices import Devices
+from node_agent.handover import Holder
 from node_agent.settings import AgentSettings
 
 _TYPES = {"fuse": pb.DEVICE_TYPE_FUSE, "nbd": pb.DEVICE_TYPE_NBD}
@@ -20,10 +21,10 @@ _TYPES = {"fuse": pb.DEVICE_TYPE_FUSE, "nbd": pb.DEVICE_TYPE_NBD}
 class AgentServicer(NodeAgentServicer):
     """One per process."""
 
-    def __init__(self, devices: Devices, settings: AgentSettings, keeps_descriptors: bool) -> None:
+    def __init__(self, devices: Devices, settings: AgentSettings, holder: Holder) -> None:
         self._devices, self._node_id = devices, settings.node_id
         self._device_type = settings.device_type
-        self._keeps_descriptors = keeps_descriptors
+        self._holder = holder
 
     async def Attach(self, request: pb.AttachDeviceRequest, _: Any) -> pb.Device:
         # What was begun ends, also when the caller has gone: asked again, it has the device.
@@ -41,8 +42,9 @@ class AgentServicer(NodeAgentServicer):
     async def Doctor(self, _request: pb.DoctorRequest, _: Any) -> pb.DoctorReport:
         found = await asyncio.to_thread(examine, self._device_type)
         replaceable, detail = found.replaceable, found.replaceable_detail
-        if found.chosen == "fuse" and replaceable and not self._keeps_descriptors:
-            replaceable, detail = False, "This agent has no holder that keeps its descriptors."
+        if replaceable and not self._holder.is_there:
+            replaceable = False
+            detail = "This agent has no holder (any more) that would start another one."
         return pb.DoctorReport(
             node_id=self._node_id,
             chosen=_TYPES.get(found.chosen, pb.DEVICE_TYPE_UNSPECIFIED),

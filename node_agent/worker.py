@@ -67,6 +67,12 @@ def _lock(path: Path) -> None:
         raise ConflictError(
             f"Another agent works in {path.parent}.", "There is one agent on a node."
         ) from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())  # for those who find no holder
+
+
+def _say_unattended() -> None:
+    _log.error("the holder was killed: nobody starts another agent when this one ends")
 
 
 async def serve(
@@ -92,7 +98,8 @@ async def serve(
 
             http = HttpPort(registry, lambda: Health(True, "serving"))
             http_address = await http.start(settings.http_listen)
-        servicer = AgentServicer(devices, settings, holder.is_there)
+        servicer = AgentServicer(devices, settings, holder)
+        holder.watch(asyncio.get_running_loop(), _say_unattended)
         add_NodeAgentServicer_to_server(servicer, server)
         listen_unix(server, settings.control_socket)
         await server.start()

@@ -319,3 +319,27 @@ def test_the_command_line_makes_devices(cluster: RunningCluster, volume: str) ->
         assert cluster.curve("volume", "detach", volume) == {"detached": volume}
     assert cluster.run("volume", "detach", volume).returncode == 1
     assert cluster.curve("node", "doctor")["chosen"] == "fuse"
+
+
+def test_an_agent_without_its_holder_is_seen_and_used_and_replaced_when_it_has_no_device(
+    cluster: RunningCluster, volume: str
+) -> None:
+    def agent() -> dict[str, object]:
+        (found,) = (s for s in cluster.curve("status")["services"] if s["role"] == "agent")
+        return found
+
+    device = cluster.curve("volume", "attach", volume)["device"]
+    assert agent()["state"] == "up"
+    holder = cluster.pids()["agent"]
+    os.kill(holder, signal.SIGKILL)
+    until(lambda: agent()["state"] == "unattended", "it is not seen")
+    assert agent()["pid"] != holder
+    shell(f"dd if=/dev/urandom of={device['device']} bs=1M count=1 oflag=direct status=none")
+    with AgentClient(cluster.directory / "agent" / "agent.sock") as asked:
+        until(lambda: not asked.doctor().replaceable, "the agent does not know")
+    assert cluster.curve("volume", "attach", volume)["device"]["device"] == device["device"]
+    cluster.curve("volume", "detach", volume)
+    cluster.curve("volume", "attach", volume)
+    assert agent()["state"] == "up"
+    cluster.curve("volume", "detach", volume)
+    assert not os.path.exists(f"/proc/{holder}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from curve_py.cli.local.agent import LocalAgent
 from curve_py.cli.local.processes import Processes
 from curve_py.cli.options import DirOption, JsonOption
 from curve_py.cli.output import Output
@@ -88,6 +89,18 @@ def _services(directory: ClusterDirectory, status: ClusterStatus) -> list[dict[s
                 "pid": pid,
                 "address": local.data_address,
                 "http_address": local.http_address,
+            }
+        )
+    agent = LocalAgent(directory)
+    if state := agent.state:
+        rows.append(
+            {
+                "name": "agent",
+                "role": "agent",
+                "state": state,
+                "pid": agent.pid,
+                "address": str(agent.socket),
+                "http_address": "",
             }
         )
     return rows
