@@ -18,12 +18,13 @@ import grpc
 
 from chunkserver.admin_servicer import AdminServicer
 from chunkserver.heartbeat import Heartbeats
+from chunkserver.lost import remember, report_lost
 from chunkserver.metrics import make_registry
 from chunkserver.ports import NativeStore
 from chunkserver.settings import ChunkserverSettings
 from chunkserver.store import Store, format_store, open_store
 from curve_py.config import load_settings
-from curve_py.errors import ConfigError, CurveError
+from curve_py.errors import ConfigError, CorruptError, CurveError
 from curve_py.proto import meta_pb2 as pb
 from curve_py.proto.chunkserver_pb2_grpc import add_ChunkserverAdminServicer_to_server
 from curve_py.service.http import Health, HttpPort
@@ -54,7 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "formatted",
                 extra={"store": uuid_text(store_id), "path": str(settings.store_path)},
             )
-        native = open_store(settings, secret)
+        try:
+            native = open_store(settings, secret)
+        except CorruptError as error:
+            report_lost(settings, secret, error)
+            raise
+        remember(settings, native)
     except CurveError as error:
         return fail(PROGRAM, error)
     return run_service(PROGRAM, lambda stop: serve(settings, secret, native, advertised, stop))

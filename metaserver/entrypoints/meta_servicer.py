@@ -192,6 +192,8 @@ class MetaServicer(MetaServiceServicer):
                 "This chunkserver was removed from the cluster.",
                 "Make a new store: a removed one is never let in again.",
             )
+        if request.incarnation == 0:
+            self._health.check_silent(request.store_id)
         self._health.record(
             request.store_id,
             request.incarnation,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from curve_py.errors import NoSpaceError
+from curve_py.errors import BusyError, NoSpaceError
 from curve_py.proto import common_pb2 as pb
 from metaserver.domain.health_view import StoreState
 
@@ -111,6 +111,18 @@ class Health:
         for replica in report.replicas:
             if replica.role == pb.REPLICA_ROLE_LEADER:
                 self.note_leader(replica.copyset_id, replica.term, store_id)
+
+    def check_silent(self, store_id: bytes) -> None:
+        """A store that is said to be lost, by a process that cannot open it, must not be heard from
+        another process that serves it. Raises BusyError until it is certain.
+        """
+        heartbeat = self._heartbeats.get(store_id)
+        if heartbeat is None or not heartbeat.incarnation:
+            return
+        if self._live().state_of(store_id) is StoreState.UP:
+            raise BusyError(
+                "The store was heard a moment ago: only if it stays silent it counts as lost."
+            )
 
     def note_leader(self, copyset_id: int, term: int, store_id: bytes) -> None:
         known = self._leaders.get(copyset_id)

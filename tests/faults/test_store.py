@@ -76,6 +76,47 @@ def test_a_damaged_store_is_refused(
     words = refused_start("curve-chunkserver", "--config", config)
     assert structure in words, words
     assert any(f"offset {offset}" in words for offset in offsets), words
+    check_lost(servers, name, structure)
+
+
+def check_lost(servers: Servers, name: str, structure: str) -> None:
+    """The metaservers know at once that it is lost, and would rebuild it if there were a fourth."""
+    address = next(c.data_address for c in servers.chunkservers if c.name == name)
+    with servers.connect() as cluster:
+        found = next(c for c in cluster.chunkservers() if c.data_address == address)
+        assert found.state == "failed"
+        assert structure in found.failure
+        eventually(
+            lambda: any(
+                f"chunkserver {address} has failed" in note
+                for note in cluster.tasks().progress.notes
+            ),
+            "the scheduler takes it as lost",
+        )
+
+
+def test_a_store_that_serves_is_not_lost_because_another_process_says_so(healthy: Servers) -> None:
+    """A copy of its directory, damaged, at the same metaservers."""
+    name = healthy.chunkservers[1].name
+    config = healthy.local.directory.config_file(name)
+    store = healthy.local.directory.data_dir(name)
+    copy = store.with_name("copy")
+    healthy.local.processes.stop([name])
+    shutil.copytree(store, copy)
+    healthy.restart()
+    try:
+        assert damage(copy / "data", b"CVROOT01", 64 * MIB)
+        words = refused_start(
+            "curve-chunkserver", "--config", str(config), "--store-path", str(copy)
+        )
+        assert "checkpoint root" in words, words
+        with healthy.connect() as cluster:
+            assert {c.state for c in cluster.chunkservers()} == {"up"}
+            address = next(c.data_address for c in healthy.chunkservers if c.name == name)
+            notes = [note for record in cluster.tasks().passes for note in record.notes]
+            assert not any(f"chunkserver {address} has failed" in note for note in notes)
+    finally:
+        shutil.rmtree(copy)
 
 
 def test_damaged_anchors_of_the_log_are_refused(stopped: tuple[Servers, str]) -> None:
@@ -89,6 +130,7 @@ def test_damaged_anchors_of_the_log_are_refused(stopped: tuple[Servers, str]) ->
     words = refused_start("curve-chunkserver", "--config", config)
     assert "anchor" in words, words
     assert "offset" in words, words
+    check_lost(servers, name, "anchor")
 
 
 def test_a_chunkserver_with_another_secret_gets_nowhere(stopped: tuple[Servers, str]) -> None:
