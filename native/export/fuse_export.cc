@@ -155,6 +155,7 @@ void FuseExport::take(size_t bytes) {
   request->body_bytes = 0;
   request->with_data = false;
   request->held_bytes = 0;
+  request->zero_end = 0;
   if (data_bytes > 0) {
     hold(request, data_bytes);
     if (data_bytes > kMiddleBytes) {

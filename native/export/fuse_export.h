@@ -73,6 +73,8 @@ class FuseExport {
     alignas(8) std::array<std::byte, sizeof(fuse_entry_out)> body{};
     size_t body_bytes = 0;
     bool with_data = false;  // the reply carries `data`
+    // Zeroing: what is left of the range, and what `status_bits` say something of.
+    uint64_t zero_at = 0, zero_end = 0, known_from = 0, known_to = 0;
   };
 
   // fuse_export.cc: messages in and out
@@ -104,6 +106,7 @@ class FuseExport {
   void read(Request* request, const fuse::Message& message);
   void write(Request* request, const fuse::Message& message, size_t data_bytes);
   void allocate(Request* request, const fuse::Message& message);
+  void zero_on(Request* request);
   void statfs(Request* request);
   fuse_attr attributes(uint64_t node) const;
   bool read_only() const { return read_only_ || device_->read_only(); }

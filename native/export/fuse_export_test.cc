@@ -216,6 +216,40 @@ TEST_F(FuseExportTest, DiscardsAndZeroes) {
   EXPECT_EQ(ask(FUSE_FALLOCATE, 2, in).error, -EINVAL);
 }
 
+// What was not written stays so: it reads as zeros and costs nothing; all else stays allocated.
+TEST_F(FuseExportTest, ZeroingLeavesAloneWhatIsNotWritten) {
+  std::mt19937 random(7);
+  const auto below = [&](uint64_t n) { return random() % n; };
+  for (int round = 0; round < 60; ++round) {
+    for (int i = 0; i < 3; ++i) {
+      const uint32_t bytes = 512 * static_cast<uint32_t>(1 + below(100));
+      write(below(kDeviceBytes / 512 - 100) * 512, Bytes(bytes, std::byte{9}), bytes);
+    }
+    std::vector<bool> written;
+    for (uint64_t s = 0; s < kDeviceBytes / kSectorBytes; ++s)
+      written.push_back(device_.written(s));
+    Bytes wanted = device_.data();
+    fuse_fallocate_in in{};
+    in.mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+    in.offset = below(kDeviceBytes / 512) * 512;
+    in.length = (1 + below((kDeviceBytes - in.offset) / 512)) * 512;
+    std::fill_n(wanted.begin() + static_cast<ptrdiff_t>(in.offset), in.length, std::byte{0});
+    ASSERT_EQ(ask(FUSE_FALLOCATE, 2, in).error, 0);
+    ASSERT_EQ(device_.data(), wanted) << in.offset << " " << in.length;
+    for (uint64_t s = 0; s < written.size(); ++s) ASSERT_EQ(device_.written(s), written[s]) << s;
+  }
+  const uint64_t before = device_.submitted;
+  fuse_fallocate_in in{};
+  in.mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  in.length = kDeviceBytes;
+  EXPECT_EQ(ask(FUSE_FALLOCATE, 2, in).error, 0);
+  in.mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+  EXPECT_EQ(ask(FUSE_FALLOCATE, 2, in).error, 0);
+  EXPECT_EQ(device_.submitted, before + 2);  // the discard, and a look
+  device_.fail = Code::kFenced;
+  EXPECT_EQ(ask(FUSE_FALLOCATE, 2, in).error, -EIO);
+}
+
 TEST_F(FuseExportTest, ReadOnly) {
   stop();
   start(true);

@@ -13,6 +13,8 @@ namespace {
 
 using client::IoType;
 
+constexpr uint64_t kStatusBytes = 4096;  // a bit for each sector: 128 MiB are looked at at once
+
 int error_of(Code code) {
   switch (code) {
     case Code::kOk:
@@ -193,9 +195,40 @@ void FuseExport::allocate(Request* request, const fuse::Message& message) {
   const uint64_t size_bytes = device_->size_bytes();
   if (in.offset > size_bytes || in.length > size_bytes - in.offset) return reply(request, EINVAL);
   if (in.length == 0) return reply(request, 0);
-  request->no_unmap = in.mode == kZero;
-  submit(request, in.mode == kPunch ? IoType::kDiscard : IoType::kWriteZeroes, in.offset,
-         in.length);
+  if (in.mode == kPunch) return submit(request, IoType::kDiscard, in.offset, in.length);
+  hold(request, kStatusBytes);
+  request->status_bits = reinterpret_cast<uint8_t*>(request->data.data());
+  request->zero_at = request->known_from = request->known_to = in.offset;
+  request->zero_end = in.offset + in.length;
+  zero_on(request);
+}
+
+// What is zeroed is to stay allocated, so it is written; but what is not written reads as zeros
+// already, and is left alone: a new file system's log (mkfs.xfs) costs nothing. One step at a time:
+// looks at the next part of the range, or zeroes the next run of written sectors in it.
+void FuseExport::zero_on(Request* request) {
+  const auto end_of_sector = [](uint64_t at) { return (at / kSectorBytes + 1) * kSectorBytes; };
+  const auto written = [request](uint64_t at) {
+    const uint64_t sector = (at - request->known_from) / kSectorBytes;
+    return (request->status_bits[sector / 8] >> (sector % 8) & 1) != 0;
+  };
+  uint64_t at = request->zero_at;
+  const uint64_t stop = std::min(request->known_to, request->zero_end);
+  while (at < stop && !written(at)) at = std::min(end_of_sector(at), stop);
+  if (at >= request->zero_end) return reply(request, 0);
+  if (at >= stop) {
+    request->zero_at = at;
+    request->known_from = at / kSectorBytes * kSectorBytes;
+    request->known_to = std::min(request->known_from + kStatusBytes * 8 * kSectorBytes,
+                                 end_of_sector(request->zero_end - 1));
+    return submit(request, IoType::kBlockStatus, request->known_from,
+                  request->known_to - request->known_from);
+  }
+  const uint64_t from = at;
+  while (at < stop && written(at)) at = std::min(end_of_sector(at), stop);
+  request->zero_at = at;
+  request->no_unmap = true;
+  submit(request, IoType::kWriteZeroes, from, at - from);
 }
 
 void FuseExport::submit(Request* request, IoType type, uint64_t offset_bytes, uint64_t bytes) {
@@ -217,6 +250,7 @@ void FuseExport::submit(Request* request, IoType type, uint64_t offset_bytes, ui
 
 void FuseExport::done(Request* request) {
   if (request->code == Code::kOk) {
+    if (request->opcode == FUSE_FALLOCATE && request->zero_end > 0) return zero_on(request);
     request->with_data = request->type == IoType::kRead;
     if (request->type == IoType::kRead) stats_.read_bytes += request->bytes;
     if (request->type == IoType::kWrite) stats_.written_bytes += request->bytes;

@@ -174,6 +174,7 @@ def kill_under_load(agent: AgentClient, device: str) -> None:
         for _ in range(KILLS):
             done = requests(device)
             until(lambda at=done: requests(device) > at + 50, "fio does nothing")  # type: ignore[misc]
+            time.sleep(3)  # what waited for the last one has been sent again by now
             before = worker_pid(holder)
             os.kill(before, signal.SIGKILL)
             began = time.monotonic()
