@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from typing import Any
 import grpc
 import pytest
 
+from curve_py.cli.local.ports import free_addresses
 from curve_py.client.native import READ, WRITE, start_node
 from curve_py.proto import chunkserver_pb2 as pb
 from curve_py.proto import common_pb2
@@ -32,16 +32,6 @@ POOL, COPYSETS, VOLUME = 1, 4, 7
 IDS = [POOL << 32 | index for index in range(COPYSETS)]
 SIZE = 256 << 20
 BOUND_SECONDS = 120.0
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports: list[int] = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def eventually(condition: Callable[[], Any], what: str) -> Any:
@@ -59,9 +49,8 @@ class Stores:
     def __init__(self, directory: Path, count: int = 4) -> None:
         self.directory = directory
         self.secret = create_secret(directory / "secret")
-        ports = free_ports(3 * count)
-        self.data = [f"127.0.0.1:{port}" for port in ports[:count]]
-        self.admin = [f"127.0.0.1:{port}" for port in ports[count : 2 * count]]
+        addresses = free_addresses(3 * count)
+        self.data, self.admin = addresses[:count], addresses[count : 2 * count]
         self.processes: list[subprocess.Popen[bytes] | None] = [None] * count
         self._channels = [SignedChannel(address, self.secret) for address in self.admin]
         self._stubs: list[Any] = [ChunkserverAdminStub(channel) for channel in self._channels]
@@ -69,7 +58,7 @@ class Stores:
             (directory / f"{n}.toml").write_text(
                 f'secret_file = "{directory / "secret"}"\nstore_path = "{directory / str(n)}"\n'
                 f'data_listen = "{self.data[n]}"\nadmin_listen = "{self.admin[n]}"\n'
-                f'http_listen = "127.0.0.1:{ports[2 * count + n]}"\n'
+                f'http_listen = "{addresses[2 * count + n]}"\n'
                 'metaservers = ["127.0.0.1:1"]\ndata_bytes = "512MiB"\nwal_bytes = "128MiB"\n'
                 f'cluster_id = "{uuid.UUID(int=9)}"\n'
             )

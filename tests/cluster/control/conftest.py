@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import subprocess
 import sys
 import uuid
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from curve_py.cli.local.ports import free_addresses
 from curve_py.errors import CurveError
 from curve_py.proto import common_pb2
 from curve_py.proto import meta_pb2 as pb
@@ -24,16 +24,6 @@ START_SECONDS = 60.0  # bounds only, for a machine that does other things as wel
 CALL_SECONDS = 60.0
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 class Metaservers:
     """Three processes in one directory."""
 
@@ -41,12 +31,12 @@ class Metaservers:
         self.directory = directory
         self.count = count
         self.secret = create_secret(directory / "secret")
-        ports = free_ports(2 * count)
-        self.addresses = [f"127.0.0.1:{port}" for port in ports[:count]]
+        addresses = free_addresses(2 * count)
+        self.addresses, peers = addresses[:count], addresses[count:]
         ids = [str(uuid.UUID(int=n + 1)) for n in range(count)]
         members = "".join(
             f'[[members]]\nnode_id = "{ids[n]}"\ngrpc_address = "{self.addresses[n]}"\n'
-            f'peer_address = "127.0.0.1:{ports[count + n]}"\n'
+            f'peer_address = "{peers[n]}"\n'
             for n in range(count)
         )
         for n in range(count):
@@ -54,7 +44,7 @@ class Metaservers:
                 f'secret_file = "{directory / "secret"}"\ndata_dir = "{directory / str(n)}"\n'
                 f'node_id = "{ids[n]}"\ncluster_id = "{CLUSTER}"\nwal_bytes = "64MiB"\n'
                 f'grpc_listen = "{self.addresses[n]}"\n'
-                f'peer_listen = "127.0.0.1:{ports[count + n]}"\n{members}'
+                f'peer_listen = "{peers[n]}"\n{members}'
             )
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.client = AsyncMetaClient(self.addresses, self.secret)
@@ -157,15 +147,15 @@ class Chunkservers:
     def __init__(self, servers: Metaservers, count: int = 3) -> None:
         self._servers = servers
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
-        ports = free_ports(2 * count)
-        self.admin = [f"127.0.0.1:{port}" for port in ports[count:]]
+        addresses = free_addresses(2 * count)
+        data, self.admin = addresses[:count], addresses[count:]
         for n in range(count):
             directory = servers.directory
             addresses = ", ".join(f'"{address}"' for address in servers.addresses)
             store = directory / f"store{n}"
             (directory / f"chunkserver{n}.toml").write_text(
                 f'secret_file = "{directory / "secret"}"\nstore_path = "{store}"\n'
-                f'data_listen = "127.0.0.1:{ports[n]}"\nadmin_listen = "{self.admin[n]}"\n'
+                f'data_listen = "{data[n]}"\nadmin_listen = "{self.admin[n]}"\n'
                 f'metaservers = [{addresses}]\nserver = "server{n}"\n'
                 f'data_bytes = "512MiB"\nheartbeat_interval_ms = 200\n'
             )

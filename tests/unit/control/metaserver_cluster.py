@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from chunkserver.main import serve as serve_chunkserver
 from chunkserver.settings import ChunkserverSettings
+from curve_py.cli.local.ports import free_addresses
 from curve_py.proto import meta_pb2 as pb
 from curve_py.service.meta_client import AsyncMetaClient
 from metaserver.entrypoints.main import serve as serve_metaserver
@@ -17,16 +17,6 @@ from metaserver.entrypoints.settings import MetaserverSettings
 
 SECRET = b"k" * 32
 CLUSTER = b"\xc1" * 16
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Cluster:
@@ -44,10 +34,9 @@ class Cluster:
         self.client: AsyncMetaClient
 
     async def start_metaservers(self, count: int) -> None:
-        ports = free_ports(2 * count)
+        addresses = free_addresses(2 * count)
         ids = [bytes([0xA0 + n]) * 16 for n in range(count)]
-        self.addresses = [f"127.0.0.1:{port}" for port in ports[:count]]
-        self.http = [f"127.0.0.1:{port}" for port in ports[count:]]
+        self.addresses, self.http = addresses[:count], addresses[count:]
         members = [
             {"node_id": node_id, "peer_address": "127.0.0.1:1", "grpc_address": address}
             for node_id, address in zip(ids, self.addresses, strict=True)
