@@ -108,11 +108,11 @@ class Load:
 class Net:
     """A cluster, and the network that it is on."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, chunkservers: int = 3) -> None:
         self.servers = Servers(path, 256 * MIB)
         local = self.servers.local
         local.directory.make()
-        description = local.describe(3, 3, self.servers.store_bytes)
+        description = local.describe(3, chunkservers, self.servers.store_bytes)
         names = self.servers.names
         self.networks = Networks([*names, *CLIENTS])
         self.networks.make()
@@ -174,19 +174,25 @@ class Net:
                 load.kill()
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
+@contextlib.contextmanager
+def made_net(path: Path, chunkservers: int) -> Iterator[Net]:
     net = None
     try:
         try:
-            net = Net(tmp_path_factory.mktemp("partitions"))
+            net = Net(path, chunkservers)
         except NotAllowedError as error:
             pytest.skip(f"no network namespaces or no nftables here: {error}")
-        net.servers.up()
         yield net
     finally:
         if net is not None:
             net.remove()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
+    with made_net(tmp_path_factory.mktemp("partitions"), 3) as net:
+        net.servers.up()
+        yield net
 
 
 @pytest.fixture
@@ -339,3 +345,46 @@ def test_a_writer_that_was_replaced_while_it_was_cut_off(net: Net) -> None:
                     load.kill()
         net.servers.caught_up()
         cluster.volumes().delete("fenced")
+
+
+def test_a_target_that_its_peers_do_not_reach_is_given_up(tmp_path: Path) -> None:
+    """It tells the metaservers that it is well, and is never filled: another one is."""
+    with made_net(tmp_path / "five", 5) as net:
+        for name in net.metaservers:
+            config = net.servers.local.directory.config_file(name)
+            config.write_text("fill_patience_seconds = 8.0\n" + config.read_text())
+        net.servers.up()
+        lost, *others, bad = (server for server in net.servers.chunkservers)
+        with net.servers.connect() as cluster:
+
+            def replicas() -> list[set[str]]:
+                return [
+                    {r.data_address for r in copyset.replicas} for copyset in cluster.copysets()
+                ]
+
+            def given_up() -> set[str]:
+                return {
+                    task.target_address
+                    for task in cluster.tasks().ended
+                    if "has got nothing more" in task.cancelled
+                }
+
+            before = replicas()
+            net.networks.cut([bad.name], [lost.name, *(each.name for each in others)])
+            net.servers.kill(lost.name)
+            eventually(lambda: bad.data_address in given_up(), "it is given up")
+            others_have = {each.data_address for each in others}
+            # Those that did not have it have all replicas again, and none there. Those that had it
+            # too have lost their majority, and wait for it.
+            apart = [n for n, stores in enumerate(before) if bad.data_address not in stores]
+            eventually(
+                lambda: all(replicas()[n] == others_have for n in apart), "the others are filled"
+            )
+            net.networks.heal()
+            eventually(
+                lambda: (
+                    all(lost.data_address not in stores for stores in replicas())
+                    and cluster.status().copysets_degraded == 0
+                ),
+                "all are whole",
+            )
