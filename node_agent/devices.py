@@ -513,8 +513,10 @@ class Devices:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for served in self.served():
+            # One that is not served yet could not even be opened to see whether it is in use.
+            force = served.state == pb.DEVICE_STATE_STARTING
             try:
-                await self._end(served, force=False)
+                await self._end(served, force)
             except CurveError as error:
                 _log.error("a device is taken away by force", extra={"error": error.message})
                 with contextlib.suppress(CurveError):
