@@ -82,9 +82,8 @@ def _copyset_view(heard: Heard, copyset: Copyset, up: frozenset[bytes]) -> Copys
         size = max(size, report.used_bytes)
         if report.role != pb.REPLICA_ROLE_SYNCING and not report.damaged:
             healthy.append(store_id)
-    known = heard.leaders.get(copyset.copyset_id)
-    leader = known[1] if known is not None and known[1] in up else None
-    return CopysetView(leader, frozenset(healthy), size)
+    known = heard.leader_of(copyset.copyset_id)
+    return CopysetView(known[1] if known else None, frozenset(healthy), size)
 
 
 def _bytes_there(heard: Heard, store_id: bytes, copyset_id: int) -> int:

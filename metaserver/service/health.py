@@ -63,10 +63,13 @@ class Heard:
         return StoreState.UP if heartbeat else StoreState.UNKNOWN
 
     def leader_of(self, copyset_id: int) -> tuple[int, bytes] | None:
-        """(term, store) as reported, of a store that is up."""
+        """(term, store) as reported, of a store that is up and has not said otherwise since."""
         known = self.leaders.get(copyset_id)
         if known is None or self.state_of(known[1]) is not StoreState.UP:
             return None
+        report = self.report_of(known[1], copyset_id)
+        if report is not None and report.role != pb.REPLICA_ROLE_LEADER:
+            return None  # it has lost its majority
         return known
 
     def report_of(self, store_id: bytes, copyset_id: int) -> pb.ReplicaReport | None:

@@ -531,6 +531,27 @@ def test_damaged_and_unfilled_replicas_do_not_count_as_healthy() -> None:
     assert assess(tables, health.heard()).copyset(1).leader is None
 
 
+def test_a_leader_that_says_that_it_follows_leads_no_more() -> None:
+    """It has lost its majority: nothing is begun there, which would only take places of others."""
+    health = Health(lambda: 0.0, gone_after_seconds=20)
+    store = bytes([1]) * 16
+    report = pb.StoreReport()
+    report.replicas.add(copyset_id=1, role=pb.REPLICA_ROLE_LEADER, term=3)
+    health.record(store, 1, 0, report, 1, "h")
+    tables = Tables(
+        {store: Chunkserver(store, "a", "b", "", "z", "s", 1, 1)},
+        {},
+        {1: Copyset(1, (store,), store, 1)},
+        {},
+    )
+    assert assess(tables, health.heard()).copyset(1).leader == store
+    later = pb.StoreReport()
+    later.replicas.add(copyset_id=1, role=pb.REPLICA_ROLE_CANDIDATE, term=4)
+    health.record(store, 1, 0, later, 1, "h")
+    assert assess(tables, health.heard()).copyset(1).leader is None
+    assert health.leader_of(1) is None
+
+
 # --- Progress -------------------------------------------------------------------------------------
 
 
