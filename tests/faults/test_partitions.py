@@ -224,6 +224,52 @@ def test_hosts_leave_nothing() -> None:
     eventually(lambda: links() == before, "the links are gone")
 
 
+def test_a_target_that_its_peers_do_not_reach_is_given_up(tmp_path: Path) -> None:
+    """It tells the metaservers that it is well, and is never filled: another one is.
+
+    On a network of its own, so before those who share one.
+    """
+    with made_net(tmp_path / "five", 5) as net:
+        for name in net.metaservers:
+            config = net.servers.local.directory.config_file(name)
+            config.write_text("fill_patience_seconds = 8.0\n" + config.read_text())
+        net.servers.up()
+        lost, *others, bad = (server for server in net.servers.chunkservers)
+        with net.servers.connect() as cluster:
+
+            def replicas() -> list[set[str]]:
+                return [
+                    {r.data_address for r in copyset.replicas} for copyset in cluster.copysets()
+                ]
+
+            def given_up() -> set[str]:
+                return {
+                    task.target_address
+                    for task in cluster.tasks().ended
+                    if "has got nothing more" in task.cancelled
+                }
+
+            before = replicas()
+            net.networks.cut([bad.name], [lost.name, *(each.name for each in others)])
+            net.servers.kill(lost.name)
+            eventually(lambda: bad.data_address in given_up(), "it is given up")
+            others_have = {each.data_address for each in others}
+            # Those that did not have it have all replicas again, and none there. Those that had it
+            # too have lost their majority, and wait for it.
+            apart = [n for n, stores in enumerate(before) if bad.data_address not in stores]
+            eventually(
+                lambda: all(replicas()[n] == others_have for n in apart), "the others are filled"
+            )
+            net.networks.heal()
+            eventually(
+                lambda: (
+                    all(lost.data_address not in stores for stores in replicas())
+                    and cluster.status().copysets_degraded == 0
+                ),
+                "all are whole",
+            )
+
+
 # Refused at once where the host is reached, silent where it is not.
 _CONNECT = """
 import socket, sys
@@ -345,46 +391,3 @@ def test_a_writer_that_was_replaced_while_it_was_cut_off(net: Net) -> None:
                     load.kill()
         net.servers.caught_up()
         cluster.volumes().delete("fenced")
-
-
-def test_a_target_that_its_peers_do_not_reach_is_given_up(tmp_path: Path) -> None:
-    """It tells the metaservers that it is well, and is never filled: another one is."""
-    with made_net(tmp_path / "five", 5) as net:
-        for name in net.metaservers:
-            config = net.servers.local.directory.config_file(name)
-            config.write_text("fill_patience_seconds = 8.0\n" + config.read_text())
-        net.servers.up()
-        lost, *others, bad = (server for server in net.servers.chunkservers)
-        with net.servers.connect() as cluster:
-
-            def replicas() -> list[set[str]]:
-                return [
-                    {r.data_address for r in copyset.replicas} for copyset in cluster.copysets()
-                ]
-
-            def given_up() -> set[str]:
-                return {
-                    task.target_address
-                    for task in cluster.tasks().ended
-                    if "has got nothing more" in task.cancelled
-                }
-
-            before = replicas()
-            net.networks.cut([bad.name], [lost.name, *(each.name for each in others)])
-            net.servers.kill(lost.name)
-            eventually(lambda: bad.data_address in given_up(), "it is given up")
-            others_have = {each.data_address for each in others}
-            # Those that did not have it have all replicas again, and none there. Those that had it
-            # too have lost their majority, and wait for it.
-            apart = [n for n, stores in enumerate(before) if bad.data_address not in stores]
-            eventually(
-                lambda: all(replicas()[n] == others_have for n in apart), "the others are filled"
-            )
-            net.networks.heal()
-            eventually(
-                lambda: (
-                    all(lost.data_address not in stores for stores in replicas())
-                    and cluster.status().copysets_degraded == 0
-                ),
-                "all are whole",
-            )
