@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +72,7 @@ def start_agent() -> AgentClient:
         f'metaservers = ["{description["metaservers"][0]["grpc_address"]}"]\n'
     )
     log = open(HOME / "c" / "log" / "agent.log", "ab")  # noqa: SIM115
-    command = [PROGRAMS / "curve-agent", "--config", HOME / "agent.toml"]
+    command = [str(PROGRAMS / "curve-agent"), "--config", str(HOME / "agent.toml")]
     process = subprocess.Popen(command, stderr=log)
     agent = AgentClient(HOME / "agent" / "agent.sock")
     for _ in range(STEP_SECONDS):
@@ -97,6 +98,17 @@ def memory() -> dict[str, int]:
     """MiB."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     return {line.split(":")[0]: int(line.split()[1]) // 1024 for line in lines}
+
+
+def watch_memory() -> None:
+    """A cluster without its chunkserver waits for ever: that is said, and is no deadlock."""
+    while True:
+        time.sleep(5)
+        counters = Path("/proc/vmstat").read_text().splitlines()
+        if any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in counters):
+            say("FAIL the out-of-memory killer has ended a process: give the guest more memory")
+            say("END")
+            os._exit(0)
 
 
 def write_much() -> None:
@@ -137,6 +149,7 @@ def main() -> None:
     step("the device grows", lambda: wait_for_size(device, 2 << 30))
     step("mkfs", lambda: run("mkfs.ext4", "-q", device))
     step("mount", lambda: run("mount", device, str(MOUNT)))
+    threading.Thread(target=watch_memory, daemon=True).start()
     step("more is written than there is memory", write_much)
     Path("/proc/sys/vm/drop_caches").write_text("3")
     step("all of it is there", check)
