@@ -106,7 +106,7 @@ def watch_memory() -> None:
         time.sleep(5)
         counters = Path("/proc/vmstat").read_text().splitlines()
         if any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in counters):
-            say("FAIL the out-of-memory killer has ended a process: give the guest more memory")
+            say("FAIL the out-of-memory killer has ended a process")
             say("END")
             os._exit(0)
 
