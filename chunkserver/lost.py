@@ -19,6 +19,7 @@ from pathlib import Path
 from chunkserver.ports import NativeStore
 from chunkserver.settings import ChunkserverSettings
 from curve_py.errors import CorruptError, CurveError
+from curve_py.files import write_durably
 from curve_py.proto import common_pb2
 from curve_py.proto import meta_pb2 as pb
 from curve_py.service.meta_client import MetaClient
@@ -45,15 +46,9 @@ def remember(settings: ChunkserverSettings, native: NativeStore) -> None:
     identity = Identity(native.store_id, native.cluster_id)
     if recall(settings) == identity:
         return
-    path = _path(settings)
     fields = {"store_id": uuid_text(native.store_id), "cluster_id": uuid_text(native.cluster_id)}
-    fresh = path.with_suffix(".new")
     try:
-        with open(fresh, "w") as file:
-            json.dump(fields, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
+        write_durably(_path(settings), json.dumps(fields))
     except OSError as error:
         _log.warning("the store's identity is not kept", extra={"error": str(error)})
 

@@ -13,6 +13,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from curve_py.files import sync_folder, write_durably
+
 _log = logging.getLogger(__name__)
 
 
@@ -63,25 +65,10 @@ class Records:
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(device)
         os.replace(fresh, link)
-        path = self._records / f"{record.volume_uuid}.json"
-        temporary = path.with_suffix(".new")
-        with open(temporary, "w") as file:
-            json.dump(asdict(record), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync(self._records)
+        write_durably(self._records / f"{record.volume_uuid}.json", json.dumps(asdict(record)))
 
     def remove(self, uuid: str) -> None:
         self.link(uuid).unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             (self._records / f"{uuid}.json").unlink()
-            _sync(self._records)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_folder(self._records)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from curve_py.errors import ConfigError, NotFoundError
+from curve_py.files import write_durably
 
 DESCRIPTION_VERSION = 1
 ENV_DIRECTORY = "CURVE_DIR"
@@ -129,15 +130,4 @@ class ClusterDirectory:
 
     def save(self, description: Description) -> None:
         """Durable and atomic."""
-        temporary = self.description_file.with_suffix(".new")
-        with open(temporary, "w") as file:
-            json.dump(asdict(description), file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.description_file)
-        folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_durably(self.description_file, json.dumps(asdict(description), indent=2) + "\n")
