@@ -27,6 +27,7 @@ from curve_py.config import load_settings
 from curve_py.errors import ConfigError, CorruptError, CurveError
 from curve_py.proto import meta_pb2 as pb
 from curve_py.proto.chunkserver_pb2_grpc import add_ChunkserverAdminServicer_to_server
+from curve_py.service import memory
 from curve_py.service.http import Health, HttpPort
 from curve_py.service.lifecycle import fail, run_service
 from curve_py.service.meta_client import AsyncMetaClient
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "formatted",
                 extra={"store": uuid_text(store_id), "path": str(settings.store_path)},
             )
+        for sentence in memory.prepare():  # before the store has threads
+            _log.info("short of memory it may wait for its own clients", extra={"why": sentence})
         try:
             native = open_store(settings, secret)
         except CorruptError as error:

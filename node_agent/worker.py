@@ -24,11 +24,12 @@ from curve_py.client import AsyncCluster
 from curve_py.config import load_settings
 from curve_py.errors import ConflictError, CurveError
 from curve_py.proto.agent_pb2_grpc import add_NodeAgentServicer_to_server
+from curve_py.service import memory
 from curve_py.service.lifecycle import fail, run_service
 from curve_py.service.secret import load_secret
 from curve_py.service.server import GRACE_SECONDS, listen_unix, make_server
 from curve_py.service.structured_log import set_up_logging
-from node_agent import memory, metrics
+from node_agent import metrics
 from node_agent.devices import Devices
 from node_agent.handover import Holder
 from node_agent.records import Records

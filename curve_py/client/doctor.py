@@ -10,18 +10,16 @@ import importlib.metadata
 import os
 import platform
 import re
-import resource
 from dataclasses import dataclass
-from pathlib import Path
 
 from curve_py.client import kernel_nbd
 from curve_py.client.native import start_node
 from curve_py.errors import CurveError
+from curve_py.service import memory
 
 _KERNEL_MIN = (6, 1)
 _KERNEL_RESEND = (6, 9)  # FUSE_NOTIFY_RESEND
 _CAP_SYS_ADMIN = 21
-_CAP_IPC_LOCK = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +113,8 @@ def _kernel() -> Finding:
     return Finding("kernel", ok, f"Linux {platform.release()}.", remedy)
 
 
-def _capabilities() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
-
-
 def _privilege() -> Finding:
-    ok = bool(_capabilities() >> _CAP_SYS_ADMIN & 1)
+    ok = bool(memory.capabilities() >> _CAP_SYS_ADMIN & 1)
     detail = "CAP_SYS_ADMIN is there." if ok else "CAP_SYS_ADMIN is missing."
     remedy = "" if ok else "Run the agent as root, or in a privileged container."
     return Finding("privilege", ok, detail, remedy)
@@ -146,15 +137,12 @@ def _io_uring() -> Finding:
 
 
 def _memory_lock() -> Finding:
-    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
-    ok = limit == resource.RLIM_INFINITY or bool(_capabilities() >> _CAP_IPC_LOCK & 1)
-    if ok:
+    if memory.may_lock():
         return Finding("memory lock", True, "The agent can lock its memory.")
     return Finding(
         "memory lock",
         False,
-        f"At most {limit // 1024} KiB can be locked: short of memory, the agent may wait for what "
-        "waits for it.",
+        "Memory cannot be locked: short of it, the agent may wait for what waits for it.",
         "Give it CAP_IPC_LOCK, or set its RLIMIT_MEMLOCK to unlimited.",
     )
 

@@ -44,6 +44,22 @@ TEST_F(Spine, WritesComeBackAlsoInPartsAfterCheckpointAndRestart) {
   check();
 }
 
+struct SpineOfOne : Spine {
+  SpineOfOne() { count = replicas = 1; }
+};
+
+// Memory is what a machine that is short of it, and writes to itself, has to find.
+TEST_F(SpineOfOne, KeepsNothingForFollowersThatThereAreNot) {
+  form();
+  fence(5, 1);
+  open_client(5, 1);
+  auto data = pattern(1u << 20, 1);
+  for (uint64_t at = 0; at < 32u << 20; at += data.size())
+    ASSERT_EQ(io(client::IoType::kWrite, at, data), Code::kOk);
+  checkpoint_all();
+  EXPECT_LT(pool.used_bytes(), 8u << 20);
+}
+
 // R10: away for longer than the log of the others reaches back, with things written, discarded and
 // fenced meanwhile.
 TEST_F(Spine, AReplicaThatWasAwayTooLongIsFilled) {

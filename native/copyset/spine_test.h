@@ -179,15 +179,16 @@ struct Spine : testing::Test {
           for (uint32_t c = 0; c < kCopysets; ++c) {
             replica::Genesis genesis;
             genesis.group = base::copyset_id(kPool, c);
-            genesis.config.count = 3;
-            for (int i = 0; i < 3; ++i) genesis.config.members[i].store = servers[i]->store_id();
-            genesis.config.preferred = servers[c % 3]->store_id();
-            for (int i = 0; i < 3; ++i) {
+            genesis.config.count = static_cast<uint8_t>(replicas);
+            for (int i = 0; i < replicas; ++i)
+              genesis.config.members[i].store = servers[i]->store_id();
+            genesis.config.preferred = servers[c % replicas]->store_id();
+            for (int i = 0; i < replicas; ++i) {
               servers[i]->form(genesis, [&](Code code) { formed += code == Code::kOk; });
             }
           }
         },
-        [&] { return formed == 3 * static_cast<int>(kCopysets) && leaders() == kCopysets; });
+        [&] { return formed == replicas * static_cast<int>(kCopysets) && leaders() == kCopysets; });
   }
 
   uint32_t leaders() {
@@ -233,7 +234,7 @@ struct Spine : testing::Test {
       everybody.push_back(static_cast<uint16_t>(i));
     }
     for (uint32_t c = 0; c < kCopysets; ++c)
-      map.copysets.push_back({everybody, static_cast<uint8_t>(c % 3)});
+      map.copysets.push_back({everybody, static_cast<uint8_t>(c % replicas)});
     client = client::VolumeClient::open(*loop, pool, map, secret);
   }
 
@@ -300,7 +301,8 @@ struct Spine : testing::Test {
   base::BufferPool pool;
   std::unique_ptr<io::Loop> loop;
   std::vector<std::byte> secret;
-  int count = 3;  // servers that start_servers() starts; genesis names the first three
+  int count = 3;     // servers that start_servers() starts
+  int replicas = 3;  // genesis names so many, the first
   std::unique_ptr<StoreServer> servers[kServersMax];
   io::Address addresses[kServersMax];
   std::unique_ptr<client::VolumeClient> client;

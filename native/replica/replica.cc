@@ -476,9 +476,11 @@ void Replica::apply_ready(ReplicaGroup& group) {
   forget_old(group);
 }
 
+// What is applied is kept for followers that keep up; where there are none, for nobody.
 void Replica::forget_old(ReplicaGroup& group) {
+  const bool alone = group.raft().config().count <= 1;
   while (!group.recent_.empty() && group.recent_first_ <= group.applied_ &&
-         (group.recent_.size() > kRecentEntriesMax || cached_bytes_ > kCachedBytesMax)) {
+         (alone || group.recent_.size() > kRecentEntriesMax || cached_bytes_ > kCachedBytesMax)) {
     cached_bytes_ -= group.recent_.front()->bytes();
     group.recent_.pop_front();
     ++group.recent_first_;

@@ -142,3 +142,17 @@ def test_settings(tmp_path: Path) -> None:
     assert settings.node_id
     with pytest.raises(ConfigError, match="longer than 107 bytes"):
         load_settings(AgentSettings, "curve-agent", "", [*options, "--directory", "/" + "x" * 110])
+
+
+def test_what_memory_may_not_be_locked_or_spared_is_said() -> None:
+    script = """
+from pathlib import Path
+from curve_py.service import memory
+missing = " ".join(memory.prepare())
+locked = [l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmLck")]
+assert ("cannot be locked" in missing) != (int(locked[0].split()[1]) > 0), (missing, locked)
+spared = Path("/proc/self/oom_score_adj").read_text().strip() == "-999"
+assert ("does not spare" in missing) != spared, missing
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
