@@ -34,6 +34,7 @@ inline bool store_option(copyset::ServerOptions& options, const std::string& nam
   else if (name == "election_min_ms") options.raft.election_min_ns = value * 1'000'000;
   else if (name == "election_max_ms") options.raft.election_max_ns = value * 1'000'000;
   else if (name == "checkpoint_interval_ms") options.checkpoint_interval_ns = value * 1'000'000;
+  else if (name == "checkpoint_idle_ms") options.checkpoint_idle_ns = value * 1'000'000;
   else if (name == "background_blocks_max") options.background_blocks_max = static_cast<uint32_t>(value);
   else if (name == "scrub_bytes_per_second") options.scrub_bytes_per_second = value;
   else if (name == "scrub_interval_s") options.scrub_interval_ns = value * 1'000'000'000;

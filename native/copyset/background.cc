@@ -38,9 +38,10 @@ struct Background::Job {
   chunkstore::WriteOp write;
 };
 
-Background::Background(StoreServer::State& server) : server_(server) {
+Background::Background(StoreServer::State& server)
+    : server_(server), window_(*server.wal, server.pool) {
   timer_.owner = this;
-  timer_.fire = [](io::Timer* timer) { static_cast<Background*>(timer->owner)->maybe_start(); };
+  timer_.fire = [](io::Timer* timer) { static_cast<Background*>(timer->owner)->on_timer(); };
   checkpoint_op_.owner = release_op_.owner = this;
   checkpoint_op_.done = [](io::Op* op) {
     static_cast<Background*>(op->owner)->checkpointed(op->result);
@@ -54,8 +55,9 @@ Background::Background(StoreServer::State& server) : server_(server) {
 Background::~Background() = default;
 
 void Background::start() {
-  dirty_ = true;  // what recovery replayed
-  server_.loop.arm(&timer_, server_.loop.now_ns() + server_.options.checkpoint_interval_ns);
+  begun_ns_ = server_.loop.now_ns();
+  applied();  // what recovery replayed
+  arm();
 }
 
 void Background::stop() {
@@ -63,15 +65,22 @@ void Background::stop() {
   server_.loop.disarm(&timer_);
 }
 
-void Background::applied() {
-  dirty_ = true;
-  if (running_ || stopping_ || failed_) return;
+bool Background::much_came() const {
   const uint64_t since = server_.wal->head_position() - last_cut_head_;
-  if (since > server_.wal->capacity_bytes() / kPassShare) begin();
+  return since > server_.wal->capacity_bytes() / kPassShare;
+}
+
+void Background::applied() {
+  applied_ns_ = server_.loop.now_ns();
+  if (!std::exchange(dirty_, true)) {
+    dirty_since_ns_ = applied_ns_;
+    if (!running_) arm();
+  }
+  if (!running_ && !stopping_ && !failed_ && much_came()) begin();
 }
 
 void Background::pressed() {
-  if (!running_ && !stopping_ && !failed_ && dirty_) begin();
+  if (!running_ && !stopping_ && !failed_) begin();
 }
 
 void Background::run_now(std::function<void(Code)> done) {
@@ -80,28 +89,46 @@ void Background::run_now(std::function<void(Code)> done) {
   if (!running_) begin();
 }
 
-void Background::maybe_start() {
-  server_.loop.arm(&timer_, server_.loop.now_ns() + server_.options.checkpoint_interval_ns);
-  if (!running_ && dirty_ && !stopping_ && !failed_) begin();
+// What was written lately may be written again, and costs those who write now: it waits until they
+// pause. What votes and commits leave in the log has no hurry at all.
+void Background::arm() {
+  if (stopping_) return;
+  const ServerOptions& options = server_.options;
+  const uint64_t latest = dirty_ ? dirty_since_ns_ + options.checkpoint_interval_ns
+                                 : server_.loop.now_ns() + options.checkpoint_interval_ns;
+  const uint64_t idle = dirty_ ? applied_ns_ + options.checkpoint_idle_ns : latest;
+  server_.loop.arm(&timer_, std::min(idle, latest));
+}
+
+void Background::on_timer() {
+  const uint64_t now = server_.loop.now_ns();
+  const ServerOptions& options = server_.options;
+  const bool idle = now >= applied_ns_ + options.checkpoint_idle_ns;
+  const bool old = now >= dirty_since_ns_ + options.checkpoint_interval_ns;
+  const bool grown = server_.wal->head_position() != last_cut_head_ &&
+                     now >= begun_ns_ + options.checkpoint_interval_ns;
+  if (!running_ && !stopping_ && !failed_ && (dirty_ ? idle || old : grown)) begin();
+  if (!running_) arm();
 }
 
 // The cut: everything applied now goes into this checkpoint, nothing later.
 void Background::begin() {
   running_ = true;
   dirty_ = false;
+  begun_ns_ = server_.loop.now_ns();
   waiting_.swap(requested_);
   last_cut_head_ = server_.wal->head_position();
   cut_applied_.clear();
   server_.giving_back |= std::exchange(server_.gives_back, false);
   work_.clear();
-  next_work_ = 0;
+  next_work_ = window_end_ = 0;
   for (const auto& [id, group] : server_.replica->groups()) {
     Copyset& copyset = server_.copyset_of(id);
     cut_applied_[id] = copyset.applied;
     copyset.overlay.freeze();
     scratch_.clear();
     copyset.overlay.frozen_blocks(scratch_);
-    for (const Overlay::FrozenBlock& block : scratch_) work_.push_back({&copyset, block});
+    for (const Overlay::FrozenBlock& block : scratch_) work_.push_back({&copyset, block, 0});
     for (VolumeId volume : copyset.dropped_volumes) server_.store->drop_volume(id, volume);
     copyset.dropped_volumes.clear();
   }
@@ -111,9 +138,21 @@ void Background::begin() {
   // Local records placed but not yet durable are not applied: they must be replayed.
   cut_position_ = server_.replica->durable_position();
   blobs_ = server_.make_blobs(cut_position_);
-  std::stable_sort(work_.begin(), work_.end(),
-                   [](const Work& a, const Work& b) { return a.block.chunk < b.block.chunk; });
+  sort_work();
   server_.replica->flush_commits([this](Code code) { after_commits(code); });
+}
+
+void Background::sort_work() {
+  for (Work& work : work_) {
+    const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
+    const uint16_t data = block.present & ~block.zero;
+    if (data)
+      work.window =
+          server_.wal_position(block.wal_sector[std::countr_zero(data)]) / LogWindow::kBytes;
+  }
+  std::stable_sort(work_.begin(), work_.end(), [](const Work& a, const Work& b) {
+    return a.window != b.window ? a.window < b.window : a.block.chunk < b.block.chunk;
+  });
 }
 
 // R6: from here on every commit index that this pass relies on is durable here.
@@ -123,7 +162,7 @@ void Background::after_commits(Code code) {
 }
 
 void Background::next_blocks() {
-  while (next_work_ < work_.size() && jobs_running_ < server_.options.background_blocks_max &&
+  while (next_work_ < window_end_ && jobs_running_ < server_.options.background_blocks_max &&
          !failed_) {
     if (free_jobs_.empty()) {
       jobs_.push_back(std::make_unique<Job>());
@@ -154,10 +193,28 @@ void Background::next_blocks() {
     ++jobs_running_;
     if (!start_job(job)) end_job(job, 0);
   }
-  if (jobs_running_ == 0) {
-    if (failed_) return finish(Code::kIo);
-    checkpoint();
+  if (jobs_running_ == 0 && !loading_) next_window();
+}
+
+void Background::next_window() {
+  window_.drop();
+  if (failed_) return finish(Code::kIo);
+  if (window_end_ == work_.size()) return checkpoint();
+  positions_.clear();
+  const uint64_t window = work_[window_end_].window;
+  for (; window_end_ < work_.size() && work_[window_end_].window == window; ++window_end_) {
+    const Work& work = work_[window_end_];
+    const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
+    for (uint16_t data = block.present & ~block.zero; data; data &= data - 1) {
+      const uint64_t position = server_.wal_position(block.wal_sector[std::countr_zero(data)]);
+      if (position / LogWindow::kBytes == window) positions_.push_back(position);
+    }
   }
+  loading_ = window_.load(positions_, [this] {
+    loading_ = false;
+    next_blocks();
+  });
+  if (!loading_) next_blocks();
 }
 
 // False: nothing to wait for.
@@ -182,6 +239,17 @@ bool Background::start_job(Job* job) {
       ++end;
     const uint64_t position = server_.wal_position(block.wal_sector[sector]);
     std::byte* into = job->buffer.data() + sector * kSectorBytes;
+    bool found = true;
+    for (uint32_t at = sector; found && at < end; ++at) {
+      const size_t offset = (at - sector) * size_t{kSectorBytes};
+      const auto bytes = window_.find(position + offset);
+      found = !bytes.empty();
+      if (found) std::memcpy(into + offset, bytes.data(), bytes.size());
+    }
+    if (found) {
+      sector = end;
+      continue;
+    }
     wal::ReadOp& op = job->runs[runs++].op;
     op.position = position;
     op.into = {into, (end - sector) * static_cast<size_t>(kSectorBytes)};
@@ -189,7 +257,7 @@ bool Background::start_job(Job* job) {
     server_.wal->read(&op);
     sector = end;
   }
-  --job->reads_left;  // completions come later, never from inside read()
+  job_read_done(job);  // completions come later, never from inside read()
   return true;
 }
 
@@ -250,7 +318,7 @@ void Background::write_job(Job* job) {
 
 void Background::job_done(Job* job, int32_t result) {
   end_job(job, result);
-  if (jobs_running_ == 0 || next_work_ < work_.size()) next_blocks();
+  next_blocks();
 }
 
 void Background::end_job(Job* job, int32_t result) {
@@ -333,8 +401,8 @@ void Background::finish(Code code) {
     return server_.failed(code);
   }
   if (stopping_) return server_.check_stopped();
-  if (!requested_.empty()) return begin();
-  applied();
+  if (!requested_.empty() || much_came()) return begin();
+  arm();
 }
 
 }  // namespace curve::copyset

@@ -1,8 +1,9 @@
 // The background step: moves what is committed from the WAL to its place in the chunk store, makes
 // a checkpoint, lets the WAL go. A pass: freeze the overlay (the cut: applied indexes, fences,
-// replay position) -> commits durable (R6) -> blocks in address order -> checkpoint (data, pages,
-// root; R5) -> WAL anchor (R7). Nothing waits for it but space. One loop thread; bounded work in
-// flight; no allocation per block in steady state.
+// replay position) -> commits durable (R6) -> blocks, a window of the log after the other, in each
+// in address order -> checkpoint (data, pages, root; R5) -> WAL anchor (R7). It begins when the
+// store has become idle, when much has come, or at the latest after a while. Nothing waits for it
+// but space. One loop thread; bounded work in flight; no allocation per block in steady state.
 #pragma once
 
 #include <functional>
@@ -10,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "native/copyset/log_window.h"
 #include "native/copyset/server_state.h"
 
 namespace curve::copyset {
@@ -28,10 +30,14 @@ class Background {
 
  private:
   struct Job;
-  void maybe_start();
+  void on_timer();
+  void arm();
+  bool much_came() const;
   void begin();
+  void sort_work();
   void after_commits(Code code);
   void next_blocks();
+  void next_window();
   bool start_job(Job* job);
   void job_read_done(Job* job);
   void write_job(Job* job);
@@ -45,16 +51,22 @@ class Background {
   struct Work {
     Copyset* copyset;
     Overlay::FrozenBlock block;
+    uint64_t window;  // of the log, in which its first sector stands
   };
   StoreServer::State& server_;
   std::vector<Work> work_;
-  size_t next_work_ = 0;
+  size_t next_work_ = 0,
+         window_end_ = 0;  // of work_: done so far; what is loaded, or needs nothing
+  LogWindow window_;
+  std::vector<uint64_t> positions_;
+  bool loading_ = false;
   std::vector<std::unique_ptr<Job>> jobs_;
   std::vector<Job*> free_jobs_;
   uint32_t jobs_running_ = 0;
   std::map<CopysetId, Index> cut_applied_;
   std::vector<chunkstore::GroupBlob> blobs_;
   uint64_t cut_position_ = 0, last_cut_head_ = 0;
+  uint64_t dirty_since_ns_ = 0, applied_ns_ = 0, begun_ns_ = 0;
   bool running_ = false, dirty_ = false, stopping_ = false, failed_ = false;
   std::vector<std::function<void(Code)>> waiting_;    // for the pass that runs
   std::vector<std::function<void(Code)>> requested_;  // for the next one

@@ -45,9 +45,11 @@ struct StoreFormat {
 struct ServerOptions {
   raft::HostOptions raft;
   wal::Options wal;
-  uint64_t checkpoint_interval_ns = 10'000'000'000;  // at least so often while something is dirty
-  uint32_t background_blocks_max = 16;               // in flight
-  uint64_t session_bytes_max = 64u << 20;            // back-pressure per client connection
+  // What has come is moved to its place and into a checkpoint once nobody has written for so long,
+  // and at the latest so long after it came; sooner when the log has become fuller.
+  uint64_t checkpoint_idle_ns = 2'000'000'000, checkpoint_interval_ns = 60'000'000'000;
+  uint32_t background_blocks_max = 16;     // in flight
+  uint64_t session_bytes_max = 64u << 20;  // back-pressure per client connection
   // Writes that find the log full wait for room, up to so many and so many bytes of payload.
   uint64_t waiting_bytes_max = 64u << 20;
   uint32_t waiting_requests_max = 4096;

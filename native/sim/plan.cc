@@ -318,6 +318,7 @@ Plan make_plan(uint64_t seed, bool whole, const PlanChanges& changes) {
     plan.faults.weight[static_cast<size_t>(Fault::kLostWrite)] = 0;
   }
   change(plan, changes);
+  plan.server.checkpoint_idle_ns = plan.server.checkpoint_interval_ns / 2;
   return plan;
 }
 
