@@ -96,7 +96,7 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
         StoreId cluster
         uint64_t incarnation
         uint64_t blocks_total, blocks_free, blocks_reserved, blocks_pending_free, pages_total, pages_free
-        uint64_t wal_capacity_bytes, wal_used_bytes
+        uint64_t wal_capacity_bytes, wal_used_bytes, wal_undrained_bytes, overlay_blocks
         uint64_t fence_bytes, fence_bytes_max
         cbool direct_io, wal_torn_tail, wal_damaged
         uint32_t sessions, pages_lost
@@ -483,6 +483,8 @@ cdef class StoreServer:
                 "out_of_service": int(not status.failure.empty()),
                 "scrub_running": int(status.scrub.running),
                 "scrub_finished_seconds": status.scrub.finished_ns // 1000000000,
+                "wal_undrained_bytes": status.wal_undrained_bytes,
+                "overlay_blocks": status.overlay_blocks,
                 "fence_bytes": status.fence_bytes,
                 "fence_bytes_max": status.fence_bytes_max,
             },

@@ -50,6 +50,7 @@ Background::Background(StoreServer::State& server)
     static_cast<Background*>(op->owner)->finish(op->result < 0 ? Code::kIo : Code::kOk);
   };
   last_cut_head_ = server_.wal->head_position();
+  drained_head_ = server_.wal->start_position();
 }
 
 Background::~Background() = default;
@@ -81,6 +82,10 @@ void Background::applied() {
 
 void Background::pressed() {
   if (!running_ && !stopping_ && !failed_) begin();
+}
+
+uint64_t Background::undrained_bytes() const {
+  return server_.overlay_pool.used() ? server_.wal->head_position() - drained_head_ : 0;
 }
 
 void Background::run_now(std::function<void(Code)> done) {
@@ -356,6 +361,7 @@ void Background::checkpointed(int32_t result) {
     return finish(Code::kNoSpace);
   }
   ++server_.counters.checkpoints;
+  drained_head_ = last_cut_head_;
   // Pages that discards have emptied go back to the pool; sync lists what exists, so it needs no
   // trace of them.
   for (const auto& [id, applied] : cut_applied_) {

@@ -27,6 +27,9 @@ class Background {
   void pressed();  // room is wanted in the WAL or the store: a pass is due now
   void run_now(std::function<void(Code)> done);
   uint64_t cut_position() const { return cut_position_; }
+  // Of the log, since the cut of the last pass that ended well; 0 when no block waits for its
+  // place.
+  uint64_t undrained_bytes() const;
 
  private:
   struct Job;
@@ -65,7 +68,7 @@ class Background {
   uint32_t jobs_running_ = 0;
   std::map<CopysetId, Index> cut_applied_;
   std::vector<chunkstore::GroupBlob> blobs_;
-  uint64_t cut_position_ = 0, last_cut_head_ = 0;
+  uint64_t cut_position_ = 0, last_cut_head_ = 0, drained_head_ = 0;
   uint64_t dirty_since_ns_ = 0, applied_ns_ = 0, begun_ns_ = 0;
   bool running_ = false, dirty_ = false, stopping_ = false, failed_ = false;
   std::vector<std::function<void(Code)>> waiting_;    // for the pass that runs

@@ -44,7 +44,7 @@ class OverlayPool {
   void give_back(uint32_t id) { free_.push_back(id); }
   OverlayBlock& at(uint32_t id) { return (*blocks_[id / kPerSlab])[id % kPerSlab]; }
   const OverlayBlock& at(uint32_t id) const { return (*blocks_[id / kPerSlab])[id % kPerSlab]; }
-  size_t used() const { return blocks_.size() * kPerSlab - free_.size(); }
+  size_t used() const { return blocks_.empty() ? 0 : blocks_.size() * kPerSlab - 1 - free_.size(); }
 
  private:
   static constexpr uint32_t kPerSlab = 1024;

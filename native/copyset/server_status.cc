@@ -2,6 +2,7 @@
 // what every sector holds. Changes nothing. One loop thread.
 #include <set>
 
+#include "native/copyset/background.h"
 #include "native/copyset/scrub.h"
 #include "native/copyset/server_state.h"
 #include "native/copyset/sync.h"
@@ -34,6 +35,8 @@ ServerStatus StoreServer::status(bool with_copysets) const {
   out.pages_free = usage.pages_free;
   out.wal_capacity_bytes = state.wal->capacity_bytes();
   out.wal_used_bytes = state.wal->used_bytes();
+  out.wal_undrained_bytes = state.background->undrained_bytes();
+  out.overlay_blocks = state.overlay_pool.used();
   out.fence_bytes = state.blob_bytes();
   out.fence_bytes_max = state.fence_bytes_max();
   out.wal_start_position = state.wal->start_position();

@@ -137,6 +137,7 @@ struct ServerStatus {
   uint64_t blocks_total = 0, blocks_free = 0, blocks_reserved = 0, blocks_pending_free = 0;
   uint64_t pages_total = 0, pages_free = 0;
   uint64_t wal_capacity_bytes = 0, wal_used_bytes = 0;
+  uint64_t wal_undrained_bytes = 0, overlay_blocks = 0;  // log and blocks that wait for their place
   uint64_t fence_bytes = 0, fence_bytes_max = 0;  // in a checkpoint; more volumes are refused then
   uint64_t wal_start_position = 0, wal_head_position = 0;  // docs/formats/wal.md
   bool direct_io = true;
