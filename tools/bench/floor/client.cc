@@ -1,7 +1,6 @@
 // The client of the floor: `depth` operations in flight at random offsets, each timed. See floor.h.
 #include <random>
 
-#include "native/base/histogram.h"
 #include "tools/bench/floor/floor.h"
 
 namespace curve::floor {
@@ -28,13 +27,7 @@ class Client {
       if (leader_.closed()) fail("the leader closed the connection");
       leader_.flush();
     }
-    return {latency_.count(),
-            static_cast<double>(now_ns() - start_ns) / 1e9,
-            latency_.mean_ns() / 1e3,
-            static_cast<double>(latency_.percentile_ns(50)) / 1e3,
-            static_cast<double>(latency_.percentile_ns(99)) / 1e3,
-            static_cast<double>(latency_.percentile_ns(99.9)) / 1e3,
-            static_cast<double>(latency_.max_ns()) / 1e3};
+    return {latency_, static_cast<double>(now_ns() - start_ns) / 1e9};
   }
 
  private:
@@ -42,8 +35,9 @@ class Client {
     const uint64_t blocks = options_.working_set_bytes / options_.block_bytes;
     started_ns_[id] = now;
     ++in_flight_;
-    leader_.put(options_.read ? Kind::kRead : Kind::kWrite, id,
-                random_() % blocks * options_.block_bytes, options_.read ? nullptr : block_);
+    const bool read = options_.op == Op::kRead;
+    leader_.put(read ? Kind::kRead : Kind::kWrite, id, random_() % blocks * options_.block_bytes,
+                read ? nullptr : block_);
   }
   void answered(uint32_t id) {
     const uint64_t now = now_ns();

@@ -1,13 +1,15 @@
 // Options, files, processes and the report of the floor. See floor.h.
 //
-//   curve_floor --dir DIR --op write|read [--depth 1] [--seconds 5] [--block-size 4096]
-//   [--working-set-gib 1] [--keep]
+//   curve_floor --dir DIR --op write|read|readers|writers [--depth 1] [--seconds 5]
+//   [--block-size 4096] [--working-set-mib 1024] [--keep]
 //
-// One JSON object on standard output: system, op, block_bytes, depth, working_set_gib, iops,
-// mean_us, p50_us, p99_us, p999_us, max_us, cpu_us_per_io (of all four processes).
+// One JSON object on standard output: system, op, block_bytes, depth, working_set_mib, seconds,
+// operations, iops, mib_per_second, mean_us, p50_us, p90_us, p99_us, p999_us, max_us, cpu_us_per_io
+// (of all its processes).
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -20,6 +22,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include "tools/bench/floor/floor.h"
 
@@ -32,8 +35,8 @@ constexpr size_t kFillBytes = 4u << 20;
 [[noreturn]] void usage(const std::string& why) {
   std::fprintf(
       stderr,
-      "curve_floor: %s\nusage: curve_floor --dir DIR --op write|read [--depth N] [--seconds S] "
-      "[--block-size BYTES] [--working-set-gib G] [--keep]\n",
+      "curve_floor: %s\nusage: curve_floor --dir DIR --op write|read|readers|writers [--depth N] "
+      "[--seconds S] [--block-size BYTES] [--working-set-mib M] [--keep]\n",
       why.c_str());
   std::exit(2);
 }
@@ -55,7 +58,7 @@ Options parse(int count, char** arguments) {
                                     {"depth", required_argument, nullptr, 'q'},
                                     {"seconds", required_argument, nullptr, 's'},
                                     {"block-size", required_argument, nullptr, 'b'},
-                                    {"working-set-gib", required_argument, nullptr, 'w'},
+                                    {"working-set-mib", required_argument, nullptr, 'w'},
                                     {"keep", no_argument, nullptr, 'k'},
                                     {nullptr, 0, nullptr, 0}};
   Options options;
@@ -78,7 +81,7 @@ Options parse(int count, char** arguments) {
         options.block_bytes = static_cast<uint32_t>(number("block-size", optarg, 4096, 1 << 20));
         break;
       case 'w':
-        options.working_set_bytes = number("working-set-gib", optarg, 1, 1024) << 30;
+        options.working_set_bytes = number("working-set-mib", optarg, 16, 1u << 20) << 20;
         break;
       case 'k':
         options.keep = true;
@@ -88,9 +91,11 @@ Options parse(int count, char** arguments) {
     }
   }
   if (options.directory.empty() || optind != count) usage("--dir is missing");
-  if (op != "write" && op != "read") usage("--op is write or read");
+  const std::vector<std::string> names = {"write", "read", "readers", "writers"};
+  const auto named = std::find(names.begin(), names.end(), op);
+  if (named == names.end()) usage("--op is write, read, readers or writers");
   if (options.block_bytes % 4096 != 0) usage("--block-size is a multiple of 4096");
-  options.read = op == "read";
+  options.op = static_cast<Op>(named - names.begin());
   return options;
 }
 
@@ -171,13 +176,68 @@ double cpu_seconds(int who) {
          static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
-int run(const Options& options) {
-  fill(options);
+// Client, leader and followers.
+Measured replicated(const Options& options) {
   const Link client = connected_pair(), first = connected_pair(), second = connected_pair();
   start_stores(options, client, first, second);
-  const double before = cpu_seconds(RUSAGE_SELF);
   const Measured measured = run_client(options, client.caller);
   close(client.caller);
+  return measured;
+}
+
+// A process per file; each leaves what it has measured in shared memory.
+Measured disk_alone(const Options& options) {
+  void* shared = mmap(nullptr, kStores * sizeof(Measured), PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (shared == MAP_FAILED) fail("out of memory");
+  auto* parts = static_cast<Measured*>(shared);
+  for (int store = 0; store < kStores; ++store) {
+    new (&parts[store]) Measured();
+    const auto number = static_cast<uint32_t>(store);
+    const uint32_t depth = options.depth / kStores + (number < options.depth % kStores ? 1 : 0);
+    const pid_t child = fork();
+    if (child < 0) fail("fork", errno);
+    if (child > 0) continue;
+    parts[store] = run_disk(options, path_of(options, store), depth, number + 1);
+    std::_Exit(0);
+  }
+  for (int store = 0; store < kStores; ++store) {
+    int status;
+    if (wait(&status) < 0 || status != 0) fail("a process ended with an error");
+  }
+  Measured sum;
+  for (int store = 0; store < kStores; ++store) {
+    sum.latency.merge(parts[store].latency);
+    sum.seconds = std::max(sum.seconds, parts[store].seconds);
+  }
+  return sum;
+}
+
+void report(const Options& options, const Measured& measured, double cpu_seconds) {
+  const base::Histogram& latency = measured.latency;
+  const auto operations = static_cast<double>(latency.count());
+  const double per_second = operations / measured.seconds;
+  const auto us = [&](double percent) {
+    return static_cast<double>(latency.percentile_ns(percent)) / 1e3;
+  };
+  constexpr const char* kNames[] = {"write", "read", "readers", "writers"};
+  std::printf(
+      "{\"system\":\"curve_floor\",\"op\":\"%s\",\"block_bytes\":%u,\"depth\":%u,"
+      "\"working_set_mib\":%llu,\"seconds\":%.3f,\"operations\":%.0f,\"iops\":%.1f,"
+      "\"mib_per_second\":%.2f,\"mean_us\":%.1f,\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,"
+      "\"p999_us\":%.1f,\"max_us\":%.1f,\"cpu_us_per_io\":%.2f}\n",
+      kNames[static_cast<size_t>(options.op)], options.block_bytes, options.depth,
+      static_cast<unsigned long long>(options.working_set_bytes >> 20), measured.seconds,
+      operations, per_second, per_second * options.block_bytes / (1 << 20), latency.mean_ns() / 1e3,
+      us(50), us(90), us(99), us(99.9), static_cast<double>(latency.max_ns()) / 1e3,
+      cpu_seconds * 1e6 / operations);
+}
+
+int run(const Options& options) {
+  fill(options);
+  const double before = cpu_seconds(RUSAGE_SELF);
+  const bool disk = options.op == Op::kReaders || options.op == Op::kWriters;
+  const Measured measured = disk ? disk_alone(options) : replicated(options);
   bool failed = false;
   for (int status; wait(&status) > 0;) failed |= status != 0;
   if (failed) fail("a store ended with an error");
@@ -185,15 +245,7 @@ int run(const Options& options) {
   if (!options.keep) {
     for (int store = 0; store < kStores; ++store) unlink(path_of(options, store).c_str());
   }
-  const auto operations = static_cast<double>(measured.operations);
-  std::printf(
-      "{\"system\":\"curve_floor\",\"op\":\"%s\",\"block_bytes\":%u,\"depth\":%u,"
-      "\"working_set_gib\":%llu,\"seconds\":%.2f,\"iops\":%.0f,\"mean_us\":%.1f,\"p50_us\":%.1f,"
-      "\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f,\"cpu_us_per_io\":%.2f}\n",
-      options.read ? "read" : "write", options.block_bytes, options.depth,
-      static_cast<unsigned long long>(options.working_set_bytes >> 30), measured.seconds,
-      operations / measured.seconds, measured.mean_us, measured.p50_us, measured.p99_us,
-      measured.p999_us, measured.max_us, cpu * 1e6 / operations);
+  report(options, measured, cpu);
   return 0;
 }
 

@@ -1,14 +1,17 @@
 // The floor: the least work with which a block can be written to a majority of three, or read from
 // a leader, on this host.
 //
-// Four processes on loopback TCP, each one thread around one io_uring: a client, a leader, two
-// followers. A write is a frame (header and block). The leader appends it to its own log file and
-// passes it on; it answers once two of the three appends are on stable storage. What arrived
-// together is one append, a few appends are in flight, and each connection has one send for all
-// that is queued. A read is one O_DIRECT read of the leader's file. There is no consensus,
-// checksum, metadata, authentication or recovery: a real system can only come near. Nothing here is
-// used by the product; it has liburing and nothing between. A failure ends the process with a
-// sentence.
+// Operations write and read: four processes on loopback TCP, each one thread around one io_uring: a
+// client, a leader, two followers. A write is a frame (header and block). The leader appends it to
+// its own log file and passes it on; it answers once two of the three appends are on stable
+// storage. What arrived together is one append, a few appends are in flight, and each connection
+// has one send for all that is queued. A read is one O_DIRECT read of the leader's file. There is
+// no consensus, checksum, metadata, authentication or recovery: a real system can only come near.
+// Nothing here is used by the product; it has liburing and nothing between. A failure ends the
+// process with a sentence.
+//
+// Operations readers and writers: what the disk gives below all of that, without network. Three
+// processes, one per file, share the depth: sequential O_DIRECT reads, random O_DIRECT writes.
 #pragma once
 
 #include <liburing.h>
@@ -18,11 +21,15 @@
 #include <string>
 #include <vector>
 
+#include "native/base/histogram.h"
+
 namespace curve::floor {
+
+enum class Op { kWrite, kRead, kReaders, kWriters };
 
 struct Options {
   std::string directory;
-  bool read = false;
+  Op op = Op::kWrite;
   uint32_t depth = 1;
   uint32_t seconds = 5;
   uint32_t block_bytes = 4096;
@@ -93,9 +100,11 @@ void run_store(const Options& options, const std::string& path, int upstream_fd,
                const std::vector<int>& follower_fds);
 
 struct Measured {
-  uint64_t operations = 0;
-  double seconds = 0, mean_us = 0, p50_us = 0, p99_us = 0, p999_us = 0, max_us = 0;
+  base::Histogram latency;
+  double seconds = 0;
 };
 Measured run_client(const Options& options, int leader_fd);
+// One of the readers or writers: `depth` operations in flight on one file.
+Measured run_disk(const Options& options, const std::string& path, uint32_t depth, uint64_t seed);
 
 }  // namespace curve::floor

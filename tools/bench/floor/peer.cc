@@ -3,6 +3,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -16,7 +17,7 @@ namespace curve::floor {
 
 namespace {
 constexpr unsigned kEntries = 4096;
-constexpr size_t kReceiveBytes = 1u << 20;
+constexpr size_t kReceiveBytes = 1u << 20, kReceiveBlocks = 4, kQueuedBlocks = 64;
 }  // namespace
 
 void fail(const std::string& what, int error) {
@@ -72,9 +73,11 @@ Peer::Peer(Ring* ring, int fd, uint32_t block_bytes, void* owner, OnFrame on_fra
     : ring_(ring), fd_(fd), block_bytes_(block_bytes), owner_(owner), on_frame_(on_frame) {
   const int one = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  in_.resize(kReceiveBytes + sizeof(Header) + block_bytes);
-  queued_.reserve(kReceiveBytes);
-  leaving_.reserve(kReceiveBytes);
+  // The more of it is whole blocks, the less of a piece is moved to the front.
+  in_.resize(std::max(kReceiveBytes, kReceiveBlocks * (sizeof(Header) + block_bytes)) +
+             sizeof(Header) + block_bytes);
+  queued_.reserve(std::max(kReceiveBytes, kQueuedBlocks * block_bytes));
+  leaving_.reserve(queued_.capacity());
   receiving_.owner = sending_.owner = this;
   receiving_.run = [](Completion* c, int result) {
     static_cast<Peer*>(c->owner)->received(result);
@@ -105,7 +108,7 @@ void Peer::received(int result) {
     on_frame_(owner_, this, header, has_block ? in_.data() + at + sizeof header : nullptr);
     at += bytes;
   }
-  std::memmove(in_.data(), in_.data() + at, in_bytes_ - at);
+  if (at > 0) std::memmove(in_.data(), in_.data() + at, in_bytes_ - at);
   in_bytes_ -= at;
   receive();
 }

@@ -41,7 +41,7 @@ class Store {
   Store(const Options& options, const std::string& path, int upstream_fd,
         const std::vector<int>& follower_fds)
       : options_(options), upstream_(&ring_, upstream_fd, options.block_bytes, this, on_frame) {
-    const int flags = O_RDWR | O_DIRECT | O_CLOEXEC | (options.read ? 0 : O_DSYNC);
+    const int flags = O_RDWR | O_DIRECT | O_CLOEXEC | (options.op == Op::kRead ? 0 : O_DSYNC);
     fd_ = open(path.c_str(), flags);
     if (fd_ < 0) fail(path, errno);
     for (int fd : follower_fds) {
