@@ -77,7 +77,7 @@ ensure_venv() {
 
 # Prints one digest over everything that decides what `pip install .` would install.
 _package_digest() {
-  local paths=(pyproject.toml CMakeLists.txt cmake native)
+  local paths=(pyproject.toml CMakeLists.txt cmake native tools/bench/suites)
   paths+=(curve_py metaserver chunkserver csi_driver node_agent)
   find "${paths[@]}" -type f -not -name '*_test.cc' -not -path '*/__pycache__/*' 2>/dev/null |
     LC_ALL=C sort | tr '\n' '\0' | xargs -0 sha256sum | sha256sum

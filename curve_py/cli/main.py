@@ -11,7 +11,8 @@ import sys
 
 import typer
 
-from curve_py.cli.bench import failover, rebuild
+from curve_py.cli.bench import compare, failover, rebuild
+from curve_py.cli.bench import run as bench_run
 from curve_py.cli.chunkserver import drain, list_chunkservers, remove, undrain
 from curve_py.cli.cluster import down, status, up
 from curve_py.cli.copyset import list_copysets, show_copyset
@@ -89,6 +90,8 @@ store.command("dump-wal")(dump_wal.run)
 app.add_typer(store, name="store")
 
 bench = typer.Typer(help="Measurements.", no_args_is_help=True)
+bench.command("run")(bench_run.run)
+bench.command("compare")(compare.run)
 bench.command("failover")(failover.run)
 bench.command("rebuild")(rebuild.run)
 app.add_typer(bench, name="bench")

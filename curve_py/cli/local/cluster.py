@@ -55,8 +55,9 @@ Progress = Callable[[str, int, int], None]  # what is waited for, how many are d
 class LocalCluster:
     """One cluster directory and its processes."""
 
-    def __init__(self, directory: ClusterDirectory) -> None:
+    def __init__(self, directory: ClusterDirectory, copysets: int = COPYSETS) -> None:
         self.directory = directory
+        self._copysets = copysets  # of the pool, should it have to be made
         self.processes = Processes(directory)
 
     @contextlib.contextmanager
@@ -302,7 +303,9 @@ class LocalCluster:
         replicas = min(REPLICAS, len(description.chunkservers))
         client.call(
             "CreatePool",
-            pb.CreatePoolRequest(name=DEFAULT_POOL, copyset_count=COPYSETS, replica_count=replicas),
+            pb.CreatePoolRequest(
+                name=DEFAULT_POOL, copyset_count=self._copysets, replica_count=replicas
+            ),
         )
 
     def _wait_copysets(self, client: MetaClient, progress: Progress) -> None:
