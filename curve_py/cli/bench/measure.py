@@ -52,7 +52,7 @@ class Bench:
         counts += sorted({job.volumes for job in suite.jobs} - set(counts))
         with contextlib.ExitStack() as stack:
             groups = {
-                count: stack.enter_context(self._filled(suite.name, count, size // count))
+                count: stack.enter_context(self._filled(suite.name, count, _share(size, count)))
                 for count in counts
             }
             for number, job in enumerate(suite.jobs):
@@ -83,7 +83,7 @@ class Bench:
             "block_bytes": job.block_bytes,
             "depth": job.depth,
             "volumes": job.volumes,
-            "volume_bytes": size // job.volumes,
+            "volume_bytes": _share(size, job.volumes),
             "export": job.export,
             "seconds": seconds,
             "fio": job.options,
@@ -107,7 +107,7 @@ class Bench:
 
     def _warm(self, job: Job, groups: dict[int, list[str]], size: int, seconds: float) -> None:
         with self.system.reach(groups[job.volumes], job.export) as reached:
-            fio.run(reached, job, size // job.volumes, seconds, self.work)
+            fio.run(reached, job, _share(size, job.volumes), seconds, self.work)
         if job.writes:
             self._drain()
 
@@ -129,7 +129,7 @@ class Bench:
             done = fio.run(
                 reached,
                 job,
-                size // job.volumes,
+                _share(size, job.volumes),
                 seconds,
                 self.work,
                 lambda pid: watch.follow("client", pid),
@@ -159,6 +159,11 @@ class Bench:
         during = watch.between(end_ns - int(lasted * 1e9), end_ns)
         spent = _cpu(during, beside, int(operations))["cpu_us_per_io"]
         return Sample(measures | {"cpu_us_per_io": spent, "cpu_drained_us_per_io": spent})
+
+
+def _share(size_bytes: int, volumes: int) -> int:
+    """Of each of the volumes, in whole MiB."""
+    return max(size_bytes // volumes >> 20, 1) << 20
 
 
 def _cpu(during: Usage, beside: Usage, ios: int) -> dict[str, float]:
