@@ -154,8 +154,8 @@ class CurveSystem:
         return sum(self.metrics("wal_undrained_bytes"))
 
     def wait_drained(self) -> None:
-        """Every store moves what it has in its log to its place by itself, after 10 s at the
-        latest. Raises CurveTimeoutError.
+        """Every store moves what it has in its log to its place by itself, soon after the last
+        write. Raises CurveTimeoutError.
         """
         deadline = time.monotonic() + _DRAIN_SECONDS
         while self.undrained_bytes():
