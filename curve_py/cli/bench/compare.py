@@ -13,7 +13,7 @@ from curve_py.cli.options import JsonOption
 from curve_py.cli.output import Output
 from curve_py.errors import InvalidError
 
-_MEASURES = ("iops", "mib_per_second", "mean_us", "p99_us", "max_us", "cpu_us_per_io")
+_MEASURES = ("iops", "mib_per_second", "mean_us", "p99_us", "max_us", "processes_cpu_us_per_io")
 
 
 def run(

@@ -212,7 +212,7 @@ def _comparison(reports: Sequence[Report]) -> list[str]:
         ("iops", "I/Os per second"),
         ("mean_us", "mean latency, us"),
         ("p99_us", "p99, us"),
-        ("cpu_us_per_io", "processor time per I/O, us"),
+        ("processes_cpu_us_per_io", "processor time of the processes per I/O, us"),
     ):
         groups = [
             (tables[0][key].title, [table[key].median[measure] for table in tables])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
 import tempfile
@@ -47,6 +48,7 @@ from curve_py.errors import CurveError, InvalidError
 from curve_py.sizes import parse_size
 
 _CHUNKSERVERS = 3
+_OTHER_CPU_PERCENT = 25.0
 
 
 def run(
@@ -144,9 +146,11 @@ def run(
             _add(report, scenarios.measure(step, output, settings), json, output)
         else:
             _measure(step, other, dir, floor, settings, report, json, output)
+    report.host["load_at_end"] = os.getloadavg()[0]
     if html:
         write_html(html, [report])
     _print(output, report)
+    _say_other_work(output, report)
     late = missed(report.results, settings.limits) if settings.limits else []
     if late or (check and missed(report.results)):
         raise typer.Exit(1)
@@ -223,7 +227,7 @@ def _cluster(
     groups = len({job.volumes for job in suite.jobs})
     store_bytes = max(suite.store_bytes, volumes * groups * 5 // 4)
     if settings.volume_bytes and settings.volume_bytes < suite.volume_bytes:
-        store_bytes = max(volumes * groups * 4, 256 * 1024**2)
+        store_bytes = max(volumes * groups * 3 // 2, 256 * 1024**2)
     with temporary_cluster(output, _CHUNKSERVERS, store_bytes, wal_bytes=suite.wal_bytes) as local:
         yield CurveSystem(local)
 
@@ -236,6 +240,15 @@ def _add(report: Report, result: Result, json: Path | None, output: Output) -> N
             json.write_text(to_json(report))
         except OSError as error:
             raise CurveError(f"{json} cannot be written: {error.strerror}.") from None
+
+
+def _say_other_work(output: Output, report: Report) -> None:
+    other = max((r.median.get("other_cpu_percent", 0.0) for r in report.results), default=0.0)
+    if other > _OTHER_CPU_PERCENT:
+        output.note(
+            f"Other work used up to {other:.0f} % of a processor just before the runs: rates, and "
+            "processor time of the whole machine, say little."
+        )
 
 
 def _print(output: Output, report: Report) -> None:

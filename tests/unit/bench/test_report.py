@@ -117,7 +117,7 @@ def test_what_two_reports_have_in_common() -> None:
     rows = {row["measure"]: row for row in compare(a, b)}
     assert {row["name"] for row in rows.values()} == {"job-1"}
     assert rows["iops"]["ratio"] == 1.5
-    assert "cpu_us_per_io" not in rows
+    assert "processes_cpu_us_per_io" not in rows
 
 
 class _Tags(HTMLParser):
