@@ -168,7 +168,7 @@ def _latency_charts(results: Sequence[Result]) -> list[str]:
         for number, result in enumerate(members):
             lines.append(_percentiles(result.title, result.runs, number, False))
             for base in (FLOOR, ENGINE):
-                lines.append(_percentiles(f"{base} of it", result.side(base), number, True))
+                lines.append(_percentiles(f"{base}, dashed", result.side(base), number, True))
         charts.append(
             line_chart(
                 Chart(
