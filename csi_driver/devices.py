@@ -83,6 +83,8 @@ def number_of(device: pb.Device) -> tuple[int, int]:
 
 def mounted_from(mounts: list[Mount], device: pb.Device) -> list[Mount]:
     """File systems on the device, and the device itself mounted over a file (raw block)."""
+    if not device.device:  # it has gone, and its number may be another's
+        return []
     name = "/" + device.device.rpartition("/")[2]
     return [
         mount

@@ -141,14 +141,17 @@ class Devices:
 
     def message(self, served: Served) -> pb.Device:
         record = served.record
+        numbers = served.numbers
+        if served.state == pb.DEVICE_STATE_LOST and not _is_there(served):
+            numbers = (0, 0)  # another device may have its number now
         return pb.Device(
             volume_id=record.volume_id,
             volume_name=record.volume_name,
             volume_uuid=record.volume_uuid,
             device_type=served.kind.type,
-            device=served.device,
-            major=served.numbers[0],
-            minor=served.numbers[1],
+            device=served.device if numbers != (0, 0) else "",
+            major=numbers[0],
+            minor=numbers[1],
             link=str(self._records.link(record.volume_uuid)),
             size_bytes=served.size_bytes,
             read_only=record.read_only,
@@ -521,6 +524,11 @@ class Devices:
                 _log.error("a device is taken away by force", extra={"error": error.message})
                 with contextlib.suppress(CurveError):
                     await self._end(served, force=True)
+
+
+def _is_there(served: Served) -> bool:
+    """Of one that may have gone: whether its number is still its own."""
+    return served.kind.identity(served.record.number) == served.record.volume_uuid
 
 
 def _continued(record: Record, volume: AsyncVolume) -> Record:

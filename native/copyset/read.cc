@@ -65,12 +65,14 @@ ReadPiece* StoreServer::State::take_piece() {
   return piece;
 }
 
+// R9: without the lease another leader may have acknowledged newer writes, and this one may not
+// have applied what it has: what is read now would be old even if the lease held at the end.
+bool StoreServer::State::may_look(const Copyset& copyset) const {
+  return copyset.group->raft().lease_valid(loop.now_ns()) || CURVE_MUTANT("r9_lease_at_end_only");
+}
+
 void StoreServer::State::start_read(Request* request) {
-  // R9: without the lease another leader may have acknowledged newer writes, and this one may not
-  // have applied what it has: what is read now would be old even if the lease held at the end.
-  if (!request->copyset->group->raft().lease_valid(loop.now_ns()) &&
-      !CURVE_MUTANT("r9_lease_at_end_only"))
-    return park(request);
+  if (!may_look(*request->copyset)) return park(request);
   const wire::RequestBody& body = request->body;
   if (request->type == wire::FrameType::kBlockStatus) return block_status(request);
   ++counters.reads;

@@ -285,6 +285,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   void release(Request* request);
   Code check_leader(Request* request);
   void start_write(Request* request);
+  bool nothing_to_zero(const Request& request) const;
   void propose_range(Request* request);
   void start_merge(Request* request);
   void merge_step(Request* request);
@@ -332,6 +333,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   void leave_waiting(Request* request);
 
   // read.cc
+  bool may_look(const Copyset& copyset) const;
   void start_read(Request* request);
   void park(Request* request);
   void unpark();

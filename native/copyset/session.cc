@@ -270,6 +270,22 @@ void StoreServer::State::start_write(Request* request) {
   propose_range(request);
 }
 
+// A discard of what was never written changes nothing, and needs no log: a new volume of any size
+// is discarded at once (mkfs). It is answered like a read: with the lease, by who has applied all
+// that it has (R9). R13: and not beside a write that is on its way and could come behind it.
+bool StoreServer::State::nothing_to_zero(const Request& request) const {
+  const wire::RequestBody& body = request.body;
+  const Copyset& copyset = *request.copyset;
+  if (!may_look(copyset) || copyset.applied != copyset.group->raft().last_index()) return false;
+  const ChunkKey chunk{body.volume, body.chunk};
+  const uint32_t last = (first_sector(body) + sector_count(body) - 1) / kSectorsPerBlock;
+  for (uint32_t block = first_sector(body) / kSectorsPerBlock; block <= last; ++block) {
+    if (copyset.overlay.has_block(chunk, block)) return false;
+    if (store->block_state(copyset.id, chunk, static_cast<uint16_t>(block)).physical) return false;
+  }
+  return true;
+}
+
 void StoreServer::State::propose_range(Request* request) {
   Copyset& copyset = *request->copyset;
   const wire::RequestBody& body = request->body;
@@ -282,6 +298,7 @@ void StoreServer::State::propose_range(Request* request) {
   command.first_sector = first_sector(body);
   command.sectors = sector_count(body);
   const bool write = command.type == CommandType::kWrite;
+  if (!write && nothing_to_zero(*request)) return answer(request, Code::kOk);
   const auto head = wire::body_bytes(command);
   Code code = replica->may_propose(*copyset.group, request->buffer.size(), head.size());
   if (code == Code::kBusy) {

@@ -145,6 +145,23 @@ Outcome grow_loop(uint32_t number) {
   return {};
 }
 
+namespace {
+
+// LOOP_CLR_FD of a device that somebody has open leaves it to go with the last who closes it. Who
+// is told that it is in use keeps it.
+void stay_attached(uint32_t number, const std::string& uuid) {
+  run_apart(-1, [&] {
+    const Descriptor device(open_loop(number, O_RDONLY));
+    if (device < 0 || loop_identity(number) != uuid) return 0;
+    loop_info64 info{};
+    if (ioctl(device, LOOP_GET_STATUS64, &info) != 0) return -errno;
+    info.lo_flags &= ~static_cast<uint32_t>(LO_FLAGS_AUTOCLEAR);
+    return ioctl(device, LOOP_SET_STATUS64, &info) == 0 ? 0 : -errno;
+  });
+}
+
+}  // namespace
+
 Outcome detach_loop(uint32_t number, const std::string& uuid, bool force) {
   const int result = run_apart(-1, [&] {
     if (loop_identity(number) != uuid) return 0;
@@ -162,6 +179,8 @@ Outcome detach_loop(uint32_t number, const std::string& uuid, bool force) {
     usleep(kPauseUs);
   }
   if (force) return {};
+  stay_attached(number, uuid);
+  if (loop_identity(number) != uuid) return {};
   return problem(path_of(number) + " is held open", EBUSY);
 }
 

@@ -73,6 +73,7 @@ class CsiNode:
         self._prefix = prefix
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._stubs: list[Any] = []
+        self.uuids: set[str] = set()  # of volumes that were ever staged here
         description = json.loads((cluster / "cluster.json").read_text())
         addresses = [member["grpc_address"] for member in description["metaservers"]]
         shared = f"secret_file = {json.dumps(str(cluster / 'secret'))}\n"
@@ -232,6 +233,7 @@ class CsiNode:
         self, volume_id: str, capability: csi.VolumeCapability, context: dict[str, str]
     ) -> Path:
         path = self.staging_path(volume_id)
+        self.uuids.add(volume_id.split("-", 2)[2])
         self.call(
             "NodeStageVolume",
             csi.NodeStageVolumeRequest(
@@ -325,11 +327,11 @@ class CsiNode:
         return [t for t in reversed(mine) if not t.startswith(agents)]
 
     def loops(self) -> list[str]:
-        """Loop devices whose backing file is of this node's agent."""
+        """Loop devices of volumes that were staged here, whosever they are now."""
         found = []
         for path in Path("/sys/block").glob("loop*/loop/backing_file"):
             with contextlib.suppress(OSError):
-                if str(self.directory) in path.read_text():
+                if path.read_text().strip().removeprefix("/curve:") in self.uuids:
                     found.append(path.parts[3])
         return found
 
