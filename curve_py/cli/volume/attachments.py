@@ -52,4 +52,5 @@ def _shown(device: pb.Device | None) -> str:
         return ""
     if device.state == pb.DEVICE_STATE_SERVING:
         return device.device
-    return f"{device.device or 'gone'} ({'lost' if device.state == pb.DEVICE_STATE_LOST else 'starting'})"
+    state = "lost" if device.state == pb.DEVICE_STATE_LOST else "starting"
+    return f"{device.device or 'gone'} ({state})"
