@@ -101,9 +101,16 @@ void Scrub::tick() {
   server_.store->check_page(&page_op_);
 }
 
-// False: that was the last one. A replica that is being filled is written anew anyway.
+// R10: it is written anew anyway, and what an earlier attempt to fill it left in place of older
+// content, when it was interrupted, has no checksum: that is no damage of the disk.
+bool Scrub::being_filled(CopysetId copyset) const {
+  replica::ReplicaGroup* group = server_.replica->find(copyset);
+  return group != nullptr && group->raft().syncing();
+}
+
+// False: that was the last one.
 bool Scrub::next_page() {
-  if (at_.copyset) {
+  if (at_.copyset && !being_filled(at_.copyset)) {
     if (const auto next = server_.store->next_page(at_.copyset, at_)) {
       at_ = *next;
       block_ = 0;
@@ -112,7 +119,7 @@ bool Scrub::next_page() {
   }
   const auto& groups = server_.replica->groups();
   for (auto it = groups.upper_bound(at_.copyset); it != groups.end(); ++it) {
-    if (it->second->raft().syncing()) continue;
+    if (being_filled(it->first)) continue;
     if (const auto first = server_.store->next_page(it->first, {it->first, {0, 0}, 255})) {
       at_ = *first;
       block_ = 0;
@@ -123,7 +130,7 @@ bool Scrub::next_page() {
 }
 
 bool Scrub::read_next_block() {
-  if (!at_.copyset) return false;
+  if (!at_.copyset || being_filled(at_.copyset)) return false;
   for (; block_ < chunkstore::kBlocksPerPage; ++block_) {
     const uint32_t block = at_.page * chunkstore::kBlocksPerPage + block_;
     if (block >= kBlocksPerChunk) continue;
@@ -168,7 +175,7 @@ void Scrub::block_done(int32_t result) {
     since_saved_ = 0;
     server_.background->applied();
   }
-  if (result < 0) {
+  if (result < 0 && !being_filled(at_.copyset)) {
     ++status_.damaged_blocks;
     const auto state = server_.store->block_state(at_.copyset, at_.chunk, read_op_.block);
     if (state.written)

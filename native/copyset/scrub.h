@@ -62,6 +62,7 @@ class Scrub {
   void tick();
   void arm(uint64_t delay_ns);
   bool next_page();
+  bool being_filled(CopysetId copyset) const;
   bool read_next_block();
   void page_done(int32_t result);
   void block_done(int32_t result);
