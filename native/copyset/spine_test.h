@@ -20,6 +20,13 @@ namespace curve::copyset {
 
 inline constexpr uint32_t kPool = 1, kCopysets = 8;
 inline constexpr int kServersMax = 4;
+// Sanitizers on a machine that has other things to do: everything takes longer.
+#ifdef CURVE_SANITIZED
+inline constexpr uint64_t kSlower = 5;
+#else
+inline constexpr uint64_t kSlower = 1;
+#endif
+inline constexpr uint64_t kGiveUpNs = kSlower * 30'000'000'000;
 
 inline std::vector<std::byte> pattern(size_t bytes, uint32_t seed) {
   std::vector<std::byte> out(bytes);
@@ -38,6 +45,7 @@ struct Spine : testing::Test {
     loop = std::move(*made);
     secret.assign(32, std::byte{7});
     timer.owner = this;
+    options.raft.lease_ns *= kSlower;
     format();
     start_servers();
   }
@@ -162,7 +170,7 @@ struct Spine : testing::Test {
     timer.fire = [](io::Timer* each) {
       Spine* self = static_cast<Spine*>(each->owner);
       if (self->begin) {
-        self->give_up_ns = self->loop->now_ns() + 30'000'000'000;
+        self->give_up_ns = self->loop->now_ns() + kGiveUpNs;
         auto once = std::move(self->begin);
         self->begin = nullptr;
         once();
