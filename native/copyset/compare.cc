@@ -404,7 +404,7 @@ void Scrub::propose_restore(Copyset& copyset, const ChunkKey& chunk, uint16_t bl
       std::memcpy(entry->payload.data(), part.data(), part.size());
       entry->sector_crcs.assign(crcs.begin() + s, crcs.begin() + end);
     }
-    if (server_.replica->propose(*copyset.group, entry) != Code::kOk) return;
+    server_.replica->propose(*copyset.group, entry);
     if (!sector.data) server_.note_zero(copyset, command, entry->index);
     server_.note_new_blocks(copyset, entry->index, fresh);
     s = end;

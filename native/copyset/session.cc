@@ -300,13 +300,16 @@ void StoreServer::State::propose_range(Request* request) {
   const bool write = command.type == CommandType::kWrite;
   if (!write && nothing_to_zero(*request)) return answer(request, Code::kOk);
   const auto head = wire::body_bytes(command);
-  Code code = replica->may_propose(*copyset.group, request->buffer.size(), head.size());
+  uint32_t fresh = 0;
+  if (write && CURVE_MUTANT("r8_set_aside_while_waiting"))
+    (void)reserve(copyset, {body.volume, body.chunk}, command.first_sector, command.sectors,
+                  &fresh);
+  const Code code = replica->may_propose(*copyset.group, request->buffer.size(), head.size());
   if (code == Code::kBusy) {
     if (!replica->has_room(request->buffer.size(), head.size())) background->pressed();
     return wait_for_room(request);
   }
   if (code != Code::kOk) return answer(request, code);
-  uint32_t fresh = 0;
   if (write) {  // R8: decided here, before the log; what waits has nothing set aside (room.cc).
     const Space space =
         reserve(copyset, {body.volume, body.chunk}, command.first_sector, command.sectors, &fresh);
@@ -324,11 +327,7 @@ void StoreServer::State::propose_range(Request* request) {
     entry->payload = std::move(request->buffer);
   }
   entry->context = static_cast<Proposal*>(request);
-  code = replica->propose(*copyset.group, entry);
-  if (code != Code::kOk) {
-    entry->context = nullptr;
-    return answer(request, code);
-  }
+  replica->propose(*copyset.group, entry);
   request->proposed = true;
   note_new_blocks(copyset, entry->index, fresh);
   request->proposed_ns = loop.now_ns();

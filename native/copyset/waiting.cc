@@ -61,12 +61,13 @@ Code StoreServer::State::try_control(Copyset& copyset, std::span<const std::byte
                                      Proposal* proposal) {
   if (stopping || out_of_service) return Code::kShuttingDown;
   if (!copyset.group || !copyset.group->is_leader()) return Code::kNotLeader;
+  const Code code = replica->may_propose(*copyset.group, 0, head.size());
+  if (code != Code::kOk) return code;
   replica::EntryRef entry = replica->take_entry();
   entry->head.assign(head.begin(), head.end());
   entry->context = proposal;
-  const Code code = replica->propose(*copyset.group, entry);
-  if (code != Code::kOk) entry->context = nullptr;
-  return code;
+  replica->propose(*copyset.group, entry);
+  return Code::kOk;
 }
 
 void StoreServer::State::wake_control(Copyset& copyset) {

@@ -194,10 +194,10 @@ void MetaNode::State::propose(uint64_t ticket, std::string command) {
           base::crc32c(entry->payload.bytes().subspan(i * kSectorBytes, kSectorBytes)));
     }
   }
+  if (replica->may_propose(*group, entry->payload.size(), entry->head.size()) != Code::kOk)
+    return fail(ticket, false);
   entry->context = reinterpret_cast<void*>(ticket);
-  if (replica->propose(*group, entry) == Code::kOk) return;
-  entry->context = nullptr;
-  fail(ticket, false);
+  replica->propose(*group, entry);
 }
 
 void MetaNode::State::apply(replica::ReplicaGroup&, std::span<const replica::EntryRef> entries) {

@@ -142,21 +142,18 @@ Code Replica::may_propose(const ReplicaGroup& group, uint64_t payload_bytes,
   return group.raft().may_propose();
 }
 
-Code Replica::propose(ReplicaGroup& group, const EntryRef& entry) {
-  const Code may = may_propose(group, entry->payload.size(), entry->head.size());
-  if (may != Code::kOk) return may;
+void Replica::propose(ReplicaGroup& group, const EntryRef& entry) {
   raft::EntryMeta meta;
   meta.type = raft::EntryType::kData;
   meta.bytes = entry->bytes();
   Index index = 0;
   const Code code = group.raft().propose({&meta, 1}, &index);
-  if (code != Code::kOk) return code;
+  assert(code == Code::kOk && !stopped_);  // may_propose() was asked
   entry->group = group.id();
   entry->index = index;
   entry->term = group.raft().term();
   entry->type = raft::EntryType::kData;
   put_entry(group, entry);
-  return Code::kOk;
 }
 
 // R7: what waits for the WAL counts, too, or a slow device would let it fill the reserve.

@@ -121,11 +121,13 @@ class Replica {
   const std::map<CopysetId, ReplicaGroup*>& groups() const { return by_id_; }
   raft::Host& host() { return host_; }
 
-  // kOk: the entry has its index and will be applied or dropped. Fill head, sector_crcs, payload,
-  // context before. kNotLeader, kBusy (raft's window or the WAL's room).
-  // What propose() would say of such an entry now.
-  Code may_propose(const ReplicaGroup& group, uint64_t payload_bytes, size_t head_bytes) const;
-  Code propose(ReplicaGroup& group, const EntryRef& entry);
+  // kOk: an entry of this size can be proposed now. kNotLeader, kBusy (raft's window or the WAL's
+  // room: R7), kShuttingDown.
+  [[nodiscard]] Code may_propose(const ReplicaGroup& group, uint64_t payload_bytes,
+                                 size_t head_bytes) const;
+  // Only right after may_propose() said kOk for this entry. It has its index then, and will be
+  // applied or dropped. Fill head, sector_crcs, payload, context before.
+  void propose(ReplicaGroup& group, const EntryRef& entry);
   // The WAL takes such a proposal now.
   bool has_room(uint64_t payload_bytes, size_t head_bytes) const;
   // A member change (raft::Group::propose_config); `entry` carries nothing but its context.

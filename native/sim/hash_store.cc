@@ -159,10 +159,20 @@ void HashStore::tick() {
   if (!checkpointing_ && loop_.now_ns() >= next_checkpoint_ns_) begin_checkpoint();
 }
 
+bool HashCluster::left_to_another(CopysetId group, size_t number) {
+  const auto at = left.find(group);
+  if (at == left.end()) return false;
+  if (world.now_ns() < at->second.until_ns) return at->second.number != number;
+  left.erase(at);
+  return false;
+}
+
 void HashStore::propose_some() {
   for (const auto& [id, group] : replica_->groups()) {
-    if (!group->is_leader() || loop_.random_u64() % 3 == 0) continue;
-    for (uint64_t count = loop_.random_u64() % 4; count > 0; --count) {
+    if (!group->is_leader() || cluster_.left_to_another(id, number_) || loop_.random_u64() % 3 == 0)
+      continue;
+    const uint64_t count_max = cluster_.left.contains(id) ? 40 : 3;
+    for (uint64_t count = loop_.random_u64() % (count_max + 1); count > 0; --count) {
       replica::EntryRef entry = replica_->take_entry();
       const uint64_t number = ++cluster_.proposed;
       base::Writer(entry->head).put(number);
@@ -178,8 +188,10 @@ void HashStore::propose_some() {
           entry->sector_crcs.push_back(base::crc32c(bytes));
         }
       }
+      if (replica_->may_propose(*group, entry->payload.size(), entry->head.size()) != Code::kOk)
+        continue;
       entry->context = &cluster_;
-      if (replica_->propose(*group, entry) != Code::kOk) entry->context = nullptr;
+      replica_->propose(*group, entry);
     }
   }
 }
@@ -399,7 +411,8 @@ void HashStore::peer_frame(const StoreId&, wire::Connection* connection, wire::F
   if (frame.type == wire::FrameType::kSyncRequest) {
     const auto request = reader.get<SyncRequest>();
     replica::ReplicaGroup* group = replica_->find(request.group);
-    if (!group || !group->is_leader() || !group->raft().lease_valid(loop_.now_ns())) return;
+    // Without a lease, too: those that would confirm it may all have to be filled (decision 0009).
+    if (!group || !group->is_leader()) return;
     const State& state = states_[request.group];
     const SyncReply reply{request.group, state.applied, state.term, state.hash,
                           group->raft().config_index()};

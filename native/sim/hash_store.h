@@ -33,6 +33,12 @@ struct HashCluster {
   std::vector<raft::Config> configs;  // of each group
   std::vector<std::byte> secret = std::vector<std::byte>(32, std::byte{7});
   bool load = true;  // proposals are made
+  // Groups in which for a time only one store proposes, and much.
+  struct Left {
+    size_t number;
+    uint64_t until_ns;
+  };
+  std::map<CopysetId, Left> left;
   std::map<std::pair<CopysetId, Index>, uint64_t>
       hashes;  // state after the entry, the same on every replica
   uint64_t proposed = 0, acknowledged = 0;
@@ -41,6 +47,7 @@ struct HashCluster {
     return raft::is_voter(configs[group], store_id(number));
   }
   io::Address address(size_t number) const;
+  bool left_to_another(CopysetId group, size_t number);
 };
 
 class HashStore final : public Process, public replica::StateMachine, public io::Listener {
