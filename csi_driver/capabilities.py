@@ -51,6 +51,12 @@ class Access:
         """One workload on the node, not only one node."""
         return self.mode == _Mode.SINGLE_NODE_SINGLE_WRITER
 
+    @property
+    def mounts_read_only(self) -> bool:
+        """By its mount flags, whatever the attachment allows; the last one counts."""
+        words = ",".join(self.mount_flags).split(",")
+        return [word for word in words if word in ("ro", "rw")][-1:] == ["ro"]
+
     def attach_mode(self, readonly: bool = False) -> AttachMode:
         if readonly or self.reads_only:
             return AttachMode.READ_ONLY

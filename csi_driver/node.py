@@ -12,7 +12,7 @@ from typing import Any
 
 from csi_driver.capabilities import Access, parse_access
 from csi_driver.controller import CONTEXT_READ_ONLY
-from csi_driver.devices import Devices, is_dead, mounted_from, number_of
+from csi_driver.devices import Devices, Owner, is_dead, number_of
 from csi_driver.failures import CsiError, failed_precondition, invalid, not_found
 from csi_driver.handle import Handle, parse_handle
 from csi_driver.in_flight import InFlight
@@ -95,13 +95,18 @@ class Node(NodeServicer):
                         "The volume is attached for writing, and a raw block device cannot be "
                         "read-only for one of its users; publish it read-only to the node."
                     )
+                if any(mount.device == number_of(device) for mount in mounts):
+                    raise failed_precondition(
+                        f"Volume {handle} is staged as a file system, not as a raw block device."
+                    )
             else:
-                source, reads_only = staging, request.readonly or device.read_only
+                source = staging
+                reads_only = request.readonly or device.read_only or access.mounts_read_only
                 if not any(m.device == number_of(device) for m in mounts_at(mounts, staging)):
                     raise failed_precondition(f"Volume {handle} is not mounted at {staging}.")
-            if await self._is_published(mounts, device, access, target, reads_only):
+            if await self._is_published(handle, access, target, reads_only):
                 return csi.NodePublishVolumeResponse()
-            self._check_single_writer(mounts, device, access, staging, target)
+            await self._check_single_writer(mounts, device, access, staging, target)
             if access.is_block:
                 await self._mounter.make_file(target)
             else:
@@ -115,44 +120,30 @@ class Node(NodeServicer):
             raise failed_precondition(f"Volume {handle} is not staged on this node.")
         if device.state == agent_pb2.DEVICE_STATE_LOST:
             raise failed_precondition(f"Volume {handle} was taken away: {device.lost_reason}")
+        await self._devices.check_identity(device, handle)
         return device
 
     async def _is_published(
-        self,
-        mounts: list[Mount],
-        device: agent_pb2.Device,
-        access: Access,
-        target: str,
-        reads_only: bool,
+        self, handle: Handle, access: Access, target: str, reads_only: bool
     ) -> bool:
         """At `target` already; dead remains are taken away. Raises CsiError for other things."""
-        found = mounts_at(mounts, target)
-        if not found:
-            return False
-        if found[-1] in mounted_from(mounts, device):
-            try:
-                await self._mounter.look(target)
-            except CsiError as error:
-                if not is_dead(error):
-                    raise
-            else:
-                if not access.is_block and found[-1].read_only != reads_only:
+        while found := mounts_at(await self._mounter.mounts(), target):
+            owner = await self._devices.owner(found[-1], target, handle)
+            if owner is Owner.ANOTHER:
+                raise failed_precondition(
+                    f"{target} has {found[-1].source} mounted, not this volume."
+                )
+            if owner is Owner.VOLUME:
+                kind, _, _ = await self._mounter.look(target)
+                if (kind == "device") != access.is_block or (
+                    not access.is_block and found[-1].read_only != reads_only
+                ):
                     raise failed_precondition(f"{target} has the volume mounted in another way.")
                 return True
-        elif not await self._is_dead(target):
-            raise failed_precondition(f"{target} has {found[-1].source} mounted, not this volume.")
-        for _ in found:
             await self._mounter.unmount(target, lazily=True)
         return False
 
-    async def _is_dead(self, path: str) -> bool:
-        try:
-            await self._mounter.usage(path)
-        except CsiError as error:
-            return is_dead(error)
-        return False
-
-    def _check_single_writer(
+    async def _check_single_writer(
         self,
         mounts: list[Mount],
         device: agent_pb2.Device,
@@ -162,7 +153,7 @@ class Node(NodeServicer):
     ) -> None:
         if not access.single_writer:
             return
-        for mount in mounted_from(mounts, device):
+        for mount in await self._devices.mounted(mounts, device):
             if mount.target not in (staging, target):
                 raise failed_precondition(
                     f"The volume is for a single workload and is published at {mount.target}."
@@ -173,10 +164,11 @@ class Node(NodeServicer):
     ) -> csi.NodeUnpublishVolumeResponse:
         _need(request.volume_id, "volume_id")
         target = await self._path(request.target_path, "target_path")
-        with self._in_flight.holding(request.volume_id):
-            for _mount in mounts_at(await self._mounter.mounts(), target):
-                await self._staging.unmount(target)
-            await self._mounter.remove(target)
+        handle = parse_handle(request.volume_id)
+        if handle is not None:
+            with self._in_flight.holding(str(handle)):
+                await self._staging.unmount(handle, target)
+                await self._mounter.remove(target)
         return csi.NodeUnpublishVolumeResponse()
 
     # --- Stats, expansion -----------------------------------------------------------------------
@@ -230,8 +222,11 @@ class Node(NodeServicer):
                     f"The volume has {device.size_bytes} bytes; it is expanded by the controller "
                     "first."
                 )
-            if mount is not None and not device.read_only:
-                await self._mounter.grow(device.device, mount.file_system, mount.target)
+            # By a mount that can be written: one for a reader may be asked about.
+            mounts = await self._mounter.mounts()
+            here = [m for m in mounts if m.device == number_of(device) and not m.read_only]
+            if mount is not None and here and not device.read_only:
+                await self._mounter.grow(device.device, mount.file_system, here[0].target)
         return csi.NodeExpandVolumeResponse(capacity_bytes=device.size_bytes)
 
     async def _at_path(self, volume_id: str, path: str) -> tuple[agent_pb2.Device, Mount | None]:
@@ -241,10 +236,18 @@ class Node(NodeServicer):
         if device is None:
             raise not_found(f"There is no volume {volume_id} on this node.")
         target = await self._path(path, "volume_path") if path.startswith("/") else path
-        found = mounts_at(await self._mounter.mounts(), target)
+        mounts = await self._mounter.mounts()
+        found = mounts_at(mounts, target)
         if found and found[-1].device == number_of(device):
             return device, found[-1]
-        if found and found[-1] in mounted_from(found, device):
+        # As a raw block device, at whatever path leads to it.
+        try:
+            kind, number, _ = await self._mounter.look(target)
+        except CsiError as error:
+            if not is_dead(error) or not found:
+                raise
+            return device, None
+        if kind == "device" and number == number_of(device):
             return device, None
         raise not_found(f"Volume {volume_id} is not at {path}.")
 

@@ -34,7 +34,7 @@ class AutoGrow:
             step = parse_size(self.step)
         mib = 1 << 20
         grown = (size_bytes + max(step, mib) + mib - 1) // mib * mib
-        return max(size_bytes, min(grown, self.limit_bytes))
+        return max(size_bytes, min(grown, self.limit_bytes // mib * mib))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,8 @@ def parse_auto_grow(given: Mapping[str, str]) -> AutoGrow | None:
     step = given.get("autoGrowStep", "20%")
     if step.endswith("%"):
         _number("autoGrowStep", step[:-1], 1, 100)
-    else:
-        _size("autoGrowStep", step)
+    elif not _size("autoGrowStep", step):
+        raise invalid("autoGrowStep is more than nothing.")
     threshold = _number("autoGrowThreshold", given.get("autoGrowThreshold", "80"), 1, 99)
     return AutoGrow(threshold, step, _size("autoGrowLimit", given["autoGrowLimit"]))
 

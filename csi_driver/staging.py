@@ -1,11 +1,12 @@
 """From a device to a mounted file system, and back.
 
 Owns: whether a file system is made. Invariants: mkfs only on a volume whose content the metaservers
-know to be NEW (nobody has ever mounted it), whose device has proved its identity (devices.py), and
-on which a probe that succeeded found nothing, or only what an earlier mkfs of ours left (a file
-system with the volume's own UUID); the content is marked before the first mount; a file system is
-checked before it is mounted for writing; mounts are never stacked. Thread: the asyncio loop; one
-volume at a time (in_flight.py).
+know to be NEW (nobody has ever mounted it), asked once the attachment keeps all others out (R12),
+whose device has proved its identity (devices.py), and on which a probe that succeeded found
+nothing, or only what an earlier mkfs of ours left (a file system with the volume's own UUID, which
+may be half made and is made anew); the content is marked before the first mount; a file system is
+checked before it is mounted for writing; mounts are never stacked, and none is taken away but the
+volume's own and dead ones. Thread: the asyncio loop; one volume at a time (in_flight.py).
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from __future__ import annotations
 import logging
 
 from csi_driver.capabilities import Access
-from csi_driver.devices import Devices, is_dead, mounted_from, number_of
+from csi_driver.devices import Devices, Owner
 from csi_driver.failures import CsiError, already_exists, failed_precondition, not_found
 from csi_driver.handle import Handle
 from csi_driver.mounter.client import Mounter, MountError
-from csi_driver.mounter.mount_table import Mount, mounts_at
+from csi_driver.mounter.mount_table import mounts_at
 from curve_py.client.records import AttachMode
 from curve_py.proto import agent_pb2
 from curve_py.proto import meta_pb2 as pb
@@ -41,20 +42,26 @@ class Staging:
 
     async def stage(self, handle: Handle, access: Access, mode: AttachMode, path: str) -> None:
         """The volume attached; with a file system also mounted at `path`. Raises CsiError."""
-        volume = await self.volume(handle)
+        await self.volume(handle)
         await self._clear_lost(handle)
         device = await self._devices.attach(handle, mode)
         if device.state == agent_pb2.DEVICE_STATE_LOST:
             raise failed_precondition(f"Volume {handle} was taken away: {device.lost_reason}")
+        # Only now: until the attachment another node may have written to it. From here on its epoch
+        # fails whatever is written after somebody else has it.
+        volume = await self.volume(handle)
         if access.is_block:
             await self._mark_raw(volume, mode)
             return
-        if await self._is_staged(device, access, mode, path):
-            await self._grow(device, access.file_system, path, mode)
+        if await self._is_staged(handle, access, mode, path):
+            await self._grow(device, access, path, mode)
             return
-        kind, _, _ = await self._mounter.look(path)
+        kind, _, _ = await self._mounter.look(path, follow=False)
         if kind != "directory":
             raise failed_precondition(f"The staging path {path} is not a directory.")
+        elsewhere = await self._devices.mounted(await self._mounter.mounts(), device)
+        if elsewhere:
+            raise failed_precondition(f"Volume {handle} is mounted at {elsewhere[0].target}.")
         reads_only = mode is AttachMode.READ_ONLY
         uuid = await self._prepare(volume, device, access.file_system, reads_only)
         options = list(access.mount_flags)
@@ -63,7 +70,7 @@ class Staging:
         elif access.file_system == "xfs" and uuid != handle.uuid:
             options.append("nouuid")  # a copy, whose original may be mounted here too
         await self._mounter.mount(device.device, path, access.file_system, options)
-        await self._grow(device, access.file_system, path, mode)
+        await self._grow(device, access, path, mode)
 
     async def volume(self, handle: Handle) -> pb.Volume:
         """Raises CsiError, CurveError."""
@@ -80,7 +87,7 @@ class Staging:
         if device is None or device.state != agent_pb2.DEVICE_STATE_LOST:
             return
         _log.warning("a dead device is replaced", extra={"volume": str(handle)})
-        for mount in mounted_from(await self._mounter.mounts(), device):
+        for mount in await self._devices.mounted(await self._mounter.mounts(), device):
             await self._mounter.unmount(mount.target, lazily=True)
         await self._devices.detach(handle, force=True)
 
@@ -94,37 +101,20 @@ class Staging:
             "SetVolumeContent", pb.SetVolumeContentRequest(volume_id=volume.id, content=content)
         )
 
-    async def _is_staged(
-        self, device: agent_pb2.Device, access: Access, mode: AttachMode, path: str
-    ) -> bool:
+    async def _is_staged(self, handle: Handle, access: Access, mode: AttachMode, path: str) -> bool:
         """What is mounted at `path` is the volume, and alive. Others' mounts are an error."""
-        found = mounts_at(await self._mounter.mounts(), path)
-        if not found:
-            return False
-        mount = found[-1]
-        if mount.device == number_of(device):
-            try:
-                await self._mounter.usage(path)
-            except CsiError as error:
-                if not is_dead(error):
-                    raise
-            else:
-                if mount.file_system != access.file_system or mount.read_only != (
-                    mode is AttachMode.READ_ONLY or "ro" in access.mount_flags
-                ):
+        while found := mounts_at(await self._mounter.mounts(), path):
+            mount = found[-1]
+            owner = await self._devices.owner(mount, path, handle)
+            if owner is Owner.ANOTHER:
+                raise failed_precondition(f"{path} has {mount.source} mounted, not this volume.")
+            if owner is Owner.VOLUME:
+                reads_only = mode is AttachMode.READ_ONLY or access.mounts_read_only
+                if mount.file_system != access.file_system or mount.read_only != reads_only:
                     raise already_exists(f"{path} has the volume mounted in another way.")
                 return True
-        elif not await self._is_gone(mount):
-            raise failed_precondition(f"{path} has {mount.source} mounted, not this volume.")
-        for _ in found:
             await self._mounter.unmount(path, lazily=True)
         return False
-
-    async def _is_gone(self, mount: Mount) -> bool:
-        """The device of an earlier staging, which the agent does not have any more."""
-        return mount.device not in {number_of(d) for d in await self._devices.all()} and (
-            mount.source.startswith(("/dev/loop", "/dev/nbd"))
-        )
 
     async def _prepare(
         self, volume: pb.Volume, device: agent_pb2.Device, wanted: str, reads_only: bool
@@ -136,11 +126,12 @@ class Staging:
             raise failed_precondition(f"Volume '{volume.name}' holds {held}, not {wanted}.")
         found, uuid = await self._mounter.probe(device.device)
         if volume.content == pb.VOLUME_CONTENT_NEW and not reads_only:
-            if found == wanted and uuid == volume.uuid and await self._is_whole(device, wanted):
-                pass  # made by us, and cut off before it was marked
-            elif not found or uuid == volume.uuid:
+            # With our UUID: made by us and not marked, so never mounted. Nobody can tell whether it
+            # is whole: a check takes some that were cut off for good.
+            remains = found in _CONTENT_OF and uuid == volume.uuid
+            if not found or remains:
                 await self._mounter.make_file_system(
-                    device.device, wanted, volume.uuid, clear=bool(found)
+                    device.device, wanted, volume.uuid, clear=remains
                 )
                 found, uuid = wanted, volume.uuid
         if found != wanted:
@@ -155,21 +146,16 @@ class Staging:
             await self._mark(volume, _CONTENT_OF[wanted])
         return uuid
 
-    async def _is_whole(self, device: agent_pb2.Device, kind: str) -> bool:
-        try:
-            await self._mounter.check(device.device, kind)
-        except CsiError:
-            return False
-        return True
-
-    async def _grow(self, device: agent_pb2.Device, kind: str, path: str, mode: AttachMode) -> None:
+    async def _grow(
+        self, device: agent_pb2.Device, access: Access, path: str, mode: AttachMode
+    ) -> None:
         """The other half of an expansion, however long ago the first one was. What keeps it from
         growing keeps nobody from using it; NodeExpandVolume says so.
         """
-        if mode is AttachMode.READ_ONLY:
+        if mode is AttachMode.READ_ONLY or access.mounts_read_only:
             return
         try:
-            await self._mounter.grow(device.device, kind, path)
+            await self._mounter.grow(device.device, access.file_system, path)
         except CsiError as error:
             _log.warning("it does not grow", extra={"device": device.device, "error": str(error)})
 
@@ -180,25 +166,30 @@ class Staging:
         device = await self._devices.find(handle)
         lost = device is not None and device.state == agent_pb2.DEVICE_STATE_LOST
         mounts = await self._mounter.mounts()
-        held = [m for m in mounted_from(mounts, device) if m.target != path] if device else []
+        of_device = await self._devices.mounted(mounts, device) if device else []
+        held = [mount for mount in of_device if mount.target != path]
         if held and not lost:
             raise failed_precondition(f"Volume {handle} is still mounted at {held[0].target}.")
-        for _ in mounts_at(mounts, path):
-            await self.unmount(path, lazily=lost)
+        await self.unmount(handle, path)
         for mount in held:
             await self._mounter.unmount(mount.target, lazily=True)
         if device is not None:
             await self._devices.detach(handle, force=lost)
 
-    async def unmount(self, path: str, *, lazily: bool = False) -> None:
-        """One mount; lazily where its device is dead. Raises CsiError when it is in use."""
-        if not lazily:
+    async def unmount(self, handle: Handle, path: str) -> None:
+        """Whatever of the volume is mounted there, and remains of devices that are gone.
+
+        Raises CsiError (FAILED_PRECONDITION) when it is in use, or another's.
+        """
+        while found := mounts_at(await self._mounter.mounts(), path):
+            owner = await self._devices.owner(found[-1], path, handle)
+            if owner is Owner.ANOTHER:
+                raise failed_precondition(
+                    f"{path} has {found[-1].source} mounted, not volume {handle}."
+                )
             try:
-                await self._mounter.usage(path)
-            except CsiError as error:
-                lazily = is_dead(error)
-        try:
-            await self._mounter.unmount(path, lazily=lazily)
-        except MountError as error:
-            if error.kind != "missing":
+                await self._mounter.unmount(path, lazily=owner is Owner.NOBODY)
+            except MountError as error:
+                if error.kind == "missing":  # somebody was quicker
+                    return
                 raise

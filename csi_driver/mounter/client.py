@@ -19,7 +19,7 @@ from typing import Any
 
 import grpc
 
-from csi_driver.failures import CsiError, failed_precondition
+from csi_driver.failures import CsiError
 from csi_driver.mounter.mount_table import Mount
 
 QUICK_SECONDS = 30.0
@@ -34,6 +34,8 @@ class MountError(CsiError):
         status = {
             "timeout": grpc.StatusCode.DEADLINE_EXCEEDED,
             "busy": grpc.StatusCode.FAILED_PRECONDITION,
+            "occupied": grpc.StatusCode.FAILED_PRECONDITION,
+            "refused": grpc.StatusCode.FAILED_PRECONDITION,
             "privilege": grpc.StatusCode.FAILED_PRECONDITION,
         }.get(kind, grpc.StatusCode.INTERNAL)
         super().__init__(status, message)
@@ -143,14 +145,9 @@ class Mounter:
         )
 
     async def check(self, device: str, kind: str) -> None:
-        try:
-            await self._call(
-                "check", _LONG_SECONDS + 5, device=device, kind=kind, seconds=_LONG_SECONDS
-            )
-        except MountError as error:
-            if error.kind == "failed":
-                raise failed_precondition(error.message) from None
-            raise
+        await self._call(
+            "check", _LONG_SECONDS + 5, device=device, kind=kind, seconds=_LONG_SECONDS
+        )
 
     async def mount(self, source: str, target: str, kind: str, options: list[str]) -> None:
         await self._call(
@@ -199,9 +196,9 @@ class Mounter:
         found: dict[str, int] = await self._call("usage", 10.0, target=target)
         return found
 
-    async def look(self, path: str) -> tuple[str, tuple[int, int], int]:
-        """Kind, device number and size of what is at a path."""
-        found = await self._call("look", 10.0, path=path)
+    async def look(self, path: str, *, follow: bool = True) -> tuple[str, tuple[int, int], int]:
+        """Kind, device number and size of what is at a path; `follow`: where a link leads."""
+        found = await self._call("look", 10.0, path=path, follow=follow)
         return found["kind"], (found["device"][0], found["device"][1]), found["size_bytes"]
 
     async def canonical(self, path: str) -> str:

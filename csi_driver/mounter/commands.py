@@ -14,7 +14,7 @@ import os
 import signal
 import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ _OUTPUT_MAX = 400
 
 
 class CommandError(Exception):
-    """In one sentence; `kind`: failed, busy, missing, dead, timeout, privilege."""
+    """In one sentence; `kind`: failed, busy, missing, dead, timeout, occupied (something else is at
+    the path), refused (by what was asked of it), privilege.
+    """
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -110,12 +112,19 @@ def check(device: str, kind: str, seconds: float) -> None:
         code, output = run(["e2fsck", "-p", device], seconds, accepted=(0, 1, 2, 4, 8))
         if code >= 4:
             said = " ".join(output.split())[-_OUTPUT_MAX:]
-            raise CommandError("failed", f"The file system on {device} is damaged: {said}")
+            finding = "is damaged" if code & 4 else "cannot be checked"
+            raise CommandError("refused", f"The file system on {device} {finding}: {said}")
 
 
 def mount(source: str, target: str, kind: str, options: list[str], seconds: float) -> None:
+    """Raises CommandError "refused" for options that the kernel does not take, among others."""
     chosen = ["-o", ",".join(options)] if options else []
-    run(["mount", "-t", kind, *chosen, source, target], seconds)
+    try:
+        run(["mount", "-t", kind, *chosen, source, target], seconds)
+    except CommandError as error:
+        given = f" Its options were {','.join(options)}." if options else ""
+        kind_of_error = "refused" if error.kind == "failed" else error.kind
+        raise CommandError(kind_of_error, error.message + given) from None
 
 
 def bind(source: str, target: str, read_only: bool, seconds: float) -> None:
@@ -186,28 +195,46 @@ def usage(target: str) -> dict[str, int]:
     }
 
 
-def look(path: str) -> dict[str, Any]:
-    """What is at a path: {"kind": "missing" | "directory" | "file" | "device", "device", "size"}.
+def look(path: str, follow: bool) -> dict[str, Any]:
+    """What is at a path: {"kind": "missing" | "directory" | "file" | "device" | "link" | "other",
+    "device", "size_bytes"}; `follow`: where a link leads.
 
     Raises CommandError "dead" for the remains of a mount whose device is gone.
     """
     try:
-        found = os.stat(path)
+        found = os.stat(path, follow_symlinks=follow)
+        device = [os.major(found.st_rdev), os.minor(found.st_rdev)]
+        size = found.st_size
+        if stat.S_ISBLK(found.st_mode):
+            with open(path, "rb", buffering=0) as file:
+                size = file.seek(0, os.SEEK_END)
     except (FileNotFoundError, NotADirectoryError):
         return {"kind": "missing", "device": [0, 0], "size_bytes": 0}
     except OSError as error:
         raise _of_os_error(path, error) from None
-    device = [os.major(found.st_rdev), os.minor(found.st_rdev)]
-    if stat.S_ISBLK(found.st_mode):
-        with open(path, "rb", buffering=0) as file:
-            return {"kind": "device", "device": device, "size_bytes": file.seek(0, os.SEEK_END)}
-    kind = "directory" if stat.S_ISDIR(found.st_mode) else "file"
-    return {"kind": kind, "device": device, "size_bytes": found.st_size}
+    kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "other")
+    return {"kind": kind, "device": device, "size_bytes": size}
+
+
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISBLK, "device"),
+    (stat.S_ISDIR, "directory"),
+    (stat.S_ISREG, "file"),
+    (stat.S_ISLNK, "link"),
+)
+_DEAD = (
+    errno.ENOTCONN,
+    errno.ESTALE,
+    errno.EIO,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.ESHUTDOWN,
+)
 
 
 def _of_os_error(path: str, error: OSError) -> CommandError:
-    dead = error.errno in (errno.ENOTCONN, errno.ESTALE, errno.EIO, errno.ENODEV, errno.ESHUTDOWN)
-    return CommandError("dead" if dead else "failed", f"{path}: {error.strerror}.")
+    kind = "dead" if error.errno in _DEAD else "failed"
+    return CommandError(kind, f"{path}: {error.strerror}.")
 
 
 def canonical(path: str) -> str:
@@ -217,27 +244,59 @@ def canonical(path: str) -> str:
 
 
 def make_directory(path: str) -> None:
-    Path(path).mkdir(mode=0o750, parents=True, exist_ok=True)
+    """An empty one to mount on, with those above it. Raises "occupied" for anything else there."""
+    with _of_making(path):
+        Path(path).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        try:
+            os.mkdir(path, 0o750)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise CommandError("occupied", f"{path} is not a directory.") from None
+            if os.listdir(path):
+                raise CommandError("occupied", f"{path} is not empty.") from None
 
 
 def make_file(path: str) -> None:
-    """An empty one to mount a device on, with its directory."""
-    Path(path).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    with open(path, "a"):
-        pass
+    """An empty one to mount a device on, with the directories above it."""
+    with _of_making(path):
+        Path(path).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o640))
+        except FileExistsError:
+            found = os.lstat(path)
+            if not stat.S_ISREG(found.st_mode) or found.st_size:
+                raise CommandError("occupied", f"{path} is not an empty file.") from None
+
+
+@contextlib.contextmanager
+def _of_making(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError):
+        raise CommandError("occupied", f"{path} is below something that is a file.") from None
+    except OSError as error:
+        raise CommandError("failed", f"{path} cannot be made: {error.strerror}.") from None
 
 
 def remove(path: str) -> None:
-    """An empty directory or file that mounts were made on. Nothing there is no error."""
+    """What make_directory or make_file made. Nothing there is no error; what is not empty, or is
+    neither, stays and is "occupied".
+    """
     try:
-        if stat.S_ISDIR(os.lstat(path).st_mode):
+        found = os.lstat(path)
+        if stat.S_ISDIR(found.st_mode):
             os.rmdir(path)
-        else:
+        elif stat.S_ISREG(found.st_mode) and not found.st_size:
             os.unlink(path)
+        else:
+            raise CommandError("occupied", f"{path} is not what a volume was mounted on; it stays.")
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise CommandError("failed", f"{path} cannot be removed: {error.strerror}.") from None
+        occupied = error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY)
+        raise CommandError(
+            "occupied" if occupied else "failed", f"{path} cannot be removed: {error.strerror}."
+        ) from None
 
 
 def mounts() -> list[dict[str, Any]]:

@@ -151,16 +151,45 @@ async def test_what_hangs_is_not_asked_again(mounter: Mounter, tmp_path: Path) -
     os.mkfifo(fifo)
     command = mounter._call
     with pytest.raises(MountError, match="not ended after"):
-        await command("make_file", 0.2, path=str(fifo))
-    with pytest.raises(MountError, match="earlier make_file"):
-        await command("make_file", 0.2, path=str(fifo))
+        await command("probe", 0.2, device=str(fifo), seconds=30.0)
+    with pytest.raises(MountError, match="earlier probe"):
+        await command("probe", 0.2, device=str(fifo), seconds=30.0)
     await mounter.make_file(str(tmp_path / "other"))
-    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)  # now it ends
+    writer = -1
+    while writer < 0:
+        with contextlib.suppress(OSError):  # it has not opened it yet
+            writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)  # now it ends
     for _ in range(1000):
         if mounter._hanging:
             await asyncio.sleep(0.01)
-    await command("make_file", 5.0, path=str(fifo))
-    os.close(reader)
+    with pytest.raises(MountError, match="cannot be read"):
+        await command("probe", 5.0, device=str(fifo), seconds=5.0)
+    os.close(writer)
+
+
+async def test_only_what_is_empty_is_mounted_on_and_removed(
+    mounter: Mounter, tmp_path: Path
+) -> None:
+    full, link = tmp_path / "full", tmp_path / "link"
+    full.mkdir()
+    write(full / "file", b"kept")
+    link.symlink_to(tmp_path / "nowhere")
+    for path in (full, full / "file", link):
+        for command in (mounter.make_directory, mounter.make_file, mounter.remove):
+            with pytest.raises(MountError) as refused:
+                await command(str(path))
+            assert refused.value.kind == "occupied"
+    with pytest.raises(MountError) as refused:
+        await mounter.make_directory(str(full / "file" / "below"))
+    assert refused.value.kind == "occupied"
+    for _ in range(2):
+        await mounter.make_directory(str(tmp_path / "a" / "b"))
+        await mounter.make_file(str(tmp_path / "c" / "d"))
+    for _ in range(2):
+        await mounter.remove(str(tmp_path / "a" / "b"))
+        await mounter.remove(str(tmp_path / "c" / "d"))
+    assert (await mounter.look(str(link), follow=False))[0] == "link"
+    assert not os.listdir(tmp_path / "a") + os.listdir(tmp_path / "c")
 
 
 async def test_a_helper_that_died_is_said(mounter: Mounter) -> None:

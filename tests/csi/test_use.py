@@ -23,6 +23,7 @@ from csi_harness import (
 
 from csi_driver.mounter.commands import may_grow_ext4
 from csi_driver.proto import csi_pb2 as csi
+from curve_py.proto import agent_pb2
 
 MOUNT, BLOCK = mount_capability(), block_capability()
 
@@ -288,6 +289,11 @@ def test_resize_in_use(node: CsiNode, kind: str) -> None:
             assert shown > 1.8 * GIB
     if writer is not None:
         writer.stop()
+    else:
+        link = node.directory / "link"
+        link.symlink_to(target)
+        assert expand_here(node, volume, link) == 2 * GIB
+        assert expand_here(node, volume, Path(node.devices()[0].device)) == 2 * GIB
     with pytest.raises(grpc.RpcError) as refused:
         node.call(
             "ControllerExpandVolume",
@@ -348,6 +354,179 @@ def test_what_was_deleted_is_given_back(node: CsiNode) -> None:
         return '"message": "trimmed"' in node.log("csi")
 
     eventually(is_trimmed)
+    node.end_use(volume)
+    node.delete(volume)
+
+
+def test_mounts_of_others_stay(node: CsiNode) -> None:
+    """A tmpfs, another volume, a file with content, a directory that is not empty, a link."""
+    first, second = node.create("mine", MOUNT), node.create("not-mine", mount_capability("xfs"))
+    node.use(first, MOUNT)
+    node.use(second, mount_capability("xfs"))
+    before = node.mounts()
+
+    def refused(method: str, request: object) -> None:
+        with pytest.raises(grpc.RpcError) as error:
+            node.call(method, request)
+        assert status_of(error) is grpc.StatusCode.FAILED_PRECONDITION, error.value
+
+    def unpublish(path: Path) -> None:
+        refused(
+            "NodeUnpublishVolume",
+            csi.NodeUnpublishVolumeRequest(volume_id=first, target_path=str(path)),
+        )
+
+    def publish(path: Path, capability: csi.VolumeCapability = MOUNT) -> None:
+        refused(
+            "NodePublishVolume",
+            csi.NodePublishVolumeRequest(
+                volume_id=first,
+                staging_target_path=str(node.staging_path(first)),
+                target_path=str(path),
+                volume_capability=capability,
+            ),
+        )
+
+    foreign = node.directory / "foreign"
+    foreign.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(foreign)], check=True)
+    for path in (foreign, node.target(second), node.staging_path(second)):
+        unpublish(path)
+        publish(path)
+    refused(
+        "NodeUnstageVolume",
+        csi.NodeUnstageVolumeRequest(
+            volume_id=first, staging_target_path=str(node.staging_path(second))
+        ),
+    )
+    subprocess.run(["umount", str(foreign)], check=True)
+    (foreign / "kept").write_text("kept")
+    link = node.directory / "link"
+    link.symlink_to(foreign)
+    for path in (foreign, foreign / "kept", link):
+        unpublish(path)
+        publish(path)
+        publish(path, BLOCK)
+    publish(foreign / "kept" / "below")
+    publish(node.directory / "node", BLOCK)  # it is staged as a file system
+    assert (foreign / "kept").read_text() == "kept"
+    assert link.is_symlink()
+    assert node.mounts() == before
+    for volume in (first, second):
+        node.end_use(volume)
+        node.delete(volume)
+
+
+def test_staged_over_nothing_and_only_once(node: CsiNode) -> None:
+    """Another's live loop mount is left alone; a second path is refused; so is a bad flag."""
+    capability = mount_capability("xfs")
+    volume = node.create("once", capability)
+    context = node.publish(volume, capability)
+    path, other = node.staging_path(volume), node.directory / "other"
+    other.mkdir()
+    image = node.directory / "image"
+    with open(image, "wb") as file:
+        file.truncate(64 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(path)], check=True)
+
+    def refused(capability: csi.VolumeCapability, path: Path) -> None:
+        request = csi.NodeStageVolumeRequest(
+            volume_id=volume,
+            publish_context=context,
+            staging_target_path=str(path),
+            volume_capability=capability,
+        )
+        with pytest.raises(grpc.RpcError) as error:
+            node.call("NodeStageVolume", request)
+        assert status_of(error) is grpc.StatusCode.FAILED_PRECONDITION, error.value
+
+    refused(capability, path)
+    assert (path / "lost+found").exists()
+    subprocess.run(["umount", str(path)], check=True)
+    refused(mount_capability("xfs", mount_flags=("no-such-flag",)), path)
+    node.stage(volume, capability, context)
+    refused(capability, other)
+    assert node.mounts() == [str(path)]
+    node.unstage(volume)
+    node.unpublish(volume)
+    node.delete(volume)
+
+
+def test_a_number_that_was_used_again(node: CsiNode) -> None:
+    """A lost device's number has become another volume's: whose mounts nobody touches."""
+    for kind, capability in (("raw", BLOCK), ("mount", MOUNT)):
+        lost, other = node.create(f"lost-{kind}", capability), node.create(f"other-{kind}", MOUNT)
+        node.stage(lost, capability, node.publish(lost, capability))
+        (device,) = node.devices()
+        if kind == "mount":
+            subprocess.run(["umount", str(node.staging_path(lost))], check=True)
+        subprocess.run(["losetup", "--detach", device.device], check=True)
+        eventually(lambda: node.devices()[0].state == agent_pb2.DEVICE_STATE_LOST)
+        eventually(lambda: not node.loops())
+        target = node.use(other, MOUNT)
+        (target / "file").write_bytes(b"other")
+        before = [path for path in node.mounts() if other in path]
+        with contextlib.suppress(grpc.RpcError):
+            node.unstage(lost)
+        assert [path for path in node.mounts() if other in path] == before
+        assert (target / "file").read_bytes() == b"other"
+        node.end_use(other)
+        node.staging_path(lost)
+        node.unstage(lost)
+        node.unpublish(lost)
+        for volume in (lost, other):
+            node.delete(volume)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_mkfs_that_was_killed(node: CsiNode, kind: str) -> None:
+    """And what is worse than a kill can do: a whole file system that says it is half made."""
+    capability = mount_capability(kind)
+    volume = node.create(f"mkfs-killed-{kind}", capability)
+    context = node.publish(volume, capability)
+    missing = csi.NodeStageVolumeRequest(
+        volume_id=volume,
+        publish_context=context,
+        staging_target_path=str(node.directory / "missing"),
+        volume_capability=capability,
+    )
+    with pytest.raises(grpc.RpcError):
+        node.call("NodeStageVolume", missing)  # it is attached
+    (device,) = node.devices()
+    uuid = ["-U", device.volume_uuid] if kind == "ext4" else ["-m", f"uuid={device.volume_uuid}"]
+    make = [f"mkfs.{kind}", "-q", "-F" if kind == "ext4" else "-f", *uuid, device.device]
+    for wait in (0.01, 0.03, 0.1):
+        mkfs = subprocess.Popen(make, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(wait)
+        mkfs.kill()
+        mkfs.wait()
+    subprocess.run(make, check=True, capture_output=True)
+    if kind == "xfs":
+        spoil = ["xfs_db", "-x", "-c", "sb 0", "-c", "write inprogress 1", device.device]
+    else:
+        spoil = ["debugfs", "-w", "-R", "clri <2>", device.device]
+    subprocess.run(spoil, check=True, capture_output=True)
+    node.stage(volume, capability, context)
+    target = node.mount(volume, capability)
+    (target / "file").write_bytes(b"f" * 1000)
+    node.end_use(volume)
+    target = node.use(volume, capability)
+    assert (target / "file").read_bytes() == b"f" * 1000
+    node.end_use(volume)
+    node.delete(volume)
+
+
+def test_published_again_with_the_flag_ro(node: CsiNode) -> None:
+    capability = mount_capability("xfs", mount_flags=("ro",))
+    volume = node.create("flag-ro", capability)
+    target = node.use(volume, capability)
+    assert node.mount(volume, capability) == target
+    expand(node, volume, 2 * GIB)
+    assert expand_here(node, volume, target) == 2 * GIB  # the file system grows when it is written
+    node.end_use(volume)
+    target = node.use(volume, mount_capability("xfs"))
+    assert file_system_bytes(target) > 1.8 * GIB
     node.end_use(volume)
     node.delete(volume)
 

@@ -175,6 +175,7 @@ def test_parameters_have_a_normal_form() -> None:
         {"autoGrowThreshold": "80"},
         {"autoGrowThreshold": "100", "autoGrowLimit": "1T"},
         {"autoGrowStep": "0%", "autoGrowLimit": "1T"},
+        {"autoGrowStep": "0", "autoGrowLimit": "1T"},
     ],
 )
 def test_wrong_parameters_are_refused(given_parameters: dict[str, str]) -> None:
@@ -194,6 +195,16 @@ def test_growing_goes_by_steps_up_to_the_limit() -> None:
     assert by_size is not None
     assert by_size.next_size(GIB + 5) == 2 * GIB + MIB
     assert parse_interval("trimInterval", "90s") == 90
+
+
+@given(st.integers(1, 2**45), st.integers(1, 2**20), st.sampled_from(["1", "3MiB", "20%", "100%"]))
+def test_growing_ends_at_the_last_size_within_the_limit(limit: int, mib: int, step: str) -> None:
+    rule = parse_auto_grow({"autoGrowLimit": str(limit), "autoGrowStep": step})
+    assert rule is not None
+    size = rule.next_size(mib * MIB)
+    assert size % MIB == 0
+    assert size == mib * MIB or size <= limit
+    assert size > mib * MIB or size + MIB > limit
 
 
 # --- Names, handles, work in flight -------------------------------------------------------------
