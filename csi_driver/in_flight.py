@@ -1,16 +1,19 @@
 """What is being worked on: one call at a time for each volume (and for each name to be created).
 
 Invariant: a key is held until the work under it has really ended, also when its caller has gone;
-nobody ever waits for a key: who comes meanwhile is told ABORTED and tries again later. So there is
+no call ever waits for a key: who comes meanwhile is told ABORTED and tries again later. So there is
 no lock that anybody could hang on. Thread: the asyncio loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from csi_driver.failures import aborted
+
+_LOOK_SECONDS = 0.1
 
 
 class InFlight:
@@ -18,6 +21,11 @@ class InFlight:
 
     def __init__(self) -> None:
         self._held: set[str] = set()
+
+    async def released(self, key: str) -> None:
+        """Looks for it now and then: for work in the background, never for a call."""
+        while key in self._held:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
 
     @contextmanager
     def holding(self, key: str) -> Iterator[None]:

@@ -24,6 +24,7 @@ from csi_driver.mounter.mount_table import Mount
 
 QUICK_SECONDS = 30.0
 _LONG_SECONDS = 600.0  # mkfs, fsck and growing of large file systems; the caller is gone by then
+_TRIM_SECONDS = 60.0  # of one part; the volume is held meanwhile
 _LINE_BYTES_MAX = 16 << 20  # the mount table of a busy node
 
 
@@ -186,11 +187,22 @@ class Mounter:
         found: bool = await self._call("may_grow_ext4")
         return found
 
-    async def trim(self, target: str) -> int:
+    async def trim(self, target: str, offset: int, length: int | None) -> int:
         done: int = await self._call(
-            "trim", _LONG_SECONDS + 5, target=target, seconds=_LONG_SECONDS
+            "trim",
+            _TRIM_SECONDS + 5,
+            target=target,
+            offset=offset,
+            length=length,
+            seconds=_TRIM_SECONDS,
         )
         return done
+
+    async def trim_step(self, target: str, kind: str) -> int:
+        found: int = await self._call(
+            "trim_step", target=target, kind=kind, seconds=QUICK_SECONDS / 2
+        )
+        return found
 
     async def usage(self, target: str) -> dict[str, int]:
         found: dict[str, int] = await self._call("usage", 10.0, target=target)

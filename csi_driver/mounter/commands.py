@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -25,6 +26,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _EDGE_BYTES = 1 << 20
 _OUTPUT_MAX = 400
+_TRIM_BYTES = 4 << 30
 
 
 class CommandError(Exception):
@@ -172,11 +174,30 @@ def may_grow_ext4() -> bool:
     return True
 
 
-def trim(target: str, seconds: float) -> int:
-    """Bytes that were given back."""
-    _, output = run(["fstrim", "--verbose", target], seconds)
+def trim(target: str, offset: int, length: int | None, seconds: float) -> int:
+    """Bytes that were given back, of that part of the file system; `length` None: to its end."""
+    part = ["--offset", str(offset)]
+    part += [] if length is None else ["--length", str(length)]
+    _, output = run(["fstrim", "--verbose", *part, target], seconds)
     found = output.partition("(")[2].partition(" ")[0]
     return int(found) if found.isdigit() else 0
+
+
+def trim_step(target: str, kind: str, seconds: float) -> int:
+    """Bytes of a part that `trim` does at a time.
+
+    xfs gives back a free extent as a whole for every part that it reaches into, but none is in two
+    allocation groups: whole groups.
+    """
+    if kind != "xfs":
+        return _TRIM_BYTES
+    _, output = run(["xfs_info", target], seconds)
+    group = re.search(r"agsize=(\d+) blks", output)
+    block = re.search(r"data\s*=\s*bsize=(\d+)", output)
+    if group is None or block is None:
+        raise CommandError("failed", f"xfs_info does not say the allocation groups of {target}.")
+    group_bytes = int(group[1]) * int(block[1])
+    return group_bytes * max(1, _TRIM_BYTES // group_bytes)
 
 
 def usage(target: str) -> dict[str, int]:
@@ -324,6 +345,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         grow,
         may_grow_ext4,
         trim,
+        trim_step,
         usage,
         look,
         canonical,
