@@ -125,15 +125,12 @@ class Staging:
             held = known or "data of a raw block device"
             raise failed_precondition(f"Volume '{volume.name}' holds {held}, not {wanted}.")
         found, uuid = await self._mounter.probe(device.device)
-        if volume.content == pb.VOLUME_CONTENT_NEW and not reads_only:
-            # With our UUID: made by us and not marked, so never mounted. Nobody can tell whether it
-            # is whole: a check takes some that were cut off for good.
-            remains = found in _CONTENT_OF and uuid == volume.uuid
-            if not found or remains:
-                await self._mounter.make_file_system(
-                    device.device, wanted, volume.uuid, clear=remains
-                )
-                found, uuid = wanted, volume.uuid
+        # With our UUID: made by us and not marked, so never mounted. Nobody can tell whether it is
+        # whole: a check takes some that were cut off for good.
+        is_free = not found or (found in _CONTENT_OF and uuid == volume.uuid)
+        if volume.content == pb.VOLUME_CONTENT_NEW and not reads_only and is_free:
+            await self._mounter.make_file_system(device.device, wanted, volume.uuid)
+            found, uuid = wanted, volume.uuid
         if found != wanted:
             raise failed_precondition(
                 f"Volume '{volume.name}' has {found or 'nothing that is known'} on it, not "
@@ -142,9 +139,19 @@ class Staging:
         if reads_only:
             return uuid
         await self._mounter.check(device.device, wanted)
+        if wanted == "ext4":
+            await self._grow_unmounted(device.device)
         if known is None:
             await self._mark(volume, _CONTENT_OF[wanted])
         return uuid
+
+    async def _grow_unmounted(self, device: str) -> None:
+        """Where an ext4 does not grow while it is mounted."""
+        try:
+            await self._mounter.grow_unmounted(device)
+        except CsiError as error:
+            _log.warning("it does not grow", extra={"device": device, "error": str(error)})
+            await self._mounter.check(device, "ext4")
 
     async def _grow(
         self, device: agent_pb2.Device, access: Access, path: str, mode: AttachMode

@@ -134,14 +134,13 @@ class Mounter:
         found = await self._call("probe", device=device, seconds=QUICK_SECONDS)
         return found["type"], found["uuid"]
 
-    async def make_file_system(self, device: str, kind: str, uuid: str, *, clear: bool) -> None:
+    async def make_file_system(self, device: str, kind: str, uuid: str) -> None:
         await self._call(
             "make_file_system",
             _LONG_SECONDS + 5,
             device=device,
             kind=kind,
             uuid=uuid,
-            clear=clear,
             seconds=_LONG_SECONDS,
         )
 
@@ -182,6 +181,13 @@ class Mounter:
             target=target,
             seconds=_LONG_SECONDS,
         )
+
+    async def grow_unmounted(self, device: str) -> bool:
+        """ext4, where it could not when it is mounted. Whether it did."""
+        done: bool = await self._call(
+            "grow_unmounted", _LONG_SECONDS + 5, device=device, seconds=_LONG_SECONDS / 2
+        )
+        return done
 
     async def may_grow_ext4(self) -> bool:
         found: bool = await self._call("may_grow_ext4")

@@ -96,10 +96,9 @@ def _read_edges(device: str) -> None:
         raise CommandError("failed", f"{device} cannot be read: {error.strerror}.") from None
 
 
-def make_file_system(device: str, kind: str, uuid: str, clear: bool, seconds: float) -> None:
-    """`clear`: there are remains of an earlier attempt. The device reads as zeros otherwise."""
-    if clear:
-        run(["blkdiscard", device], seconds)
+def make_file_system(device: str, kind: str, uuid: str, seconds: float) -> None:
+    """Of whatever an earlier attempt has left nothing stays, seen by a probe or not."""
+    run(["blkdiscard", device], seconds)
     if kind == "xfs":
         run(["mkfs.xfs", "-q", "-f", "-K", "-m", f"uuid={uuid}", device], seconds)
         return
@@ -111,11 +110,39 @@ def make_file_system(device: str, kind: str, uuid: str, clear: bool, seconds: fl
 def check(device: str, kind: str, seconds: float) -> None:
     """Before it is mounted for writing. xfs replays its log when it is mounted, and checks then."""
     if kind == "ext4":
-        code, output = run(["e2fsck", "-p", device], seconds, accepted=(0, 1, 2, 4, 8))
-        if code >= 4:
-            said = " ".join(output.split())[-_OUTPUT_MAX:]
-            finding = "is damaged" if code & 4 else "cannot be checked"
-            raise CommandError("refused", f"The file system on {device} {finding}: {said}")
+        _check_ext4(device, [], seconds)
+
+
+def _check_ext4(device: str, flags: list[str], seconds: float) -> None:
+    code, output = run(["e2fsck", "-p", *flags, device], seconds, accepted=(0, 1, 2, 4, 8))
+    if code >= 4:
+        said = " ".join(output.split())[-_OUTPUT_MAX:]
+        finding = "is damaged" if code & 4 else "cannot be checked"
+        raise CommandError("refused", f"The file system on {device} {finding}: {said}")
+
+
+def grow_unmounted(device: str, seconds: float) -> bool:
+    """ext4, to the whole device, where it could not when it is mounted. Whether it did.
+
+    Not where it can: growing a mounted one is journaled, this is not. Cut off, it needs `check`.
+    """
+    if may_grow_ext4():
+        return False
+    _, output = run(["dumpe2fs", "-h", device], seconds)
+    found = {
+        name: re.search(rf"^{name}:\s+(\d+)$", output, re.MULTILINE)
+        for name in ("Block count", "Block size")
+    }
+    count, size = found["Block count"], found["Block size"]
+    if count is None or size is None:
+        raise CommandError("failed", f"dumpe2fs does not say the size of what is on {device}.")
+    with open(device, "rb", buffering=0) as file:
+        device_blocks = file.seek(0, os.SEEK_END) // int(size[1])
+    if device_blocks <= int(count[1]):
+        return False
+    _check_ext4(device, ["-f"], seconds)
+    run(["resize2fs", device], seconds)
+    return True
 
 
 def mount(source: str, target: str, kind: str, options: list[str], seconds: float) -> None:
@@ -343,6 +370,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         bind,
         unmount,
         grow,
+        grow_unmounted,
         may_grow_ext4,
         trim,
         trim_step,

@@ -66,7 +66,7 @@ async def test_life_of_a_file_system(
 ) -> None:
     target = str(tmp_path / "m")
     assert await mounter.probe(device) == ("", "")
-    await mounter.make_file_system(device, kind, UUID, clear=False)
+    await mounter.make_file_system(device, kind, UUID)
     assert await mounter.probe(device) == (kind, UUID)
     await mounter.check(device, kind)
     await mounter.make_directory(target)
@@ -120,7 +120,7 @@ async def test_life_of_a_file_system(
 async def test_a_damaged_file_system_is_not_taken_for_a_good_one(
     mounter: Mounter, device: str
 ) -> None:
-    await mounter.make_file_system(device, "ext4", UUID, clear=False)
+    await mounter.make_file_system(device, "ext4", UUID)
     spoil(device, 4096, 8 * MIB)  # group descriptors and what follows
     with pytest.raises(CsiError, match=r"damaged|failed"):
         await mounter.check(device, "ext4")
@@ -138,8 +138,26 @@ async def test_what_cannot_be_probed_is_not_empty(
 
 async def test_remains_of_an_earlier_attempt_are_cleared(mounter: Mounter, device: str) -> None:
     spoil(device, 3 * MIB, 64 * MIB)
-    await mounter.make_file_system(device, "ext4", UUID, clear=True)
+    await mounter.make_file_system(device, "ext4", UUID)
     assert run("e2fsck", "-f", "-n", device) == 0
+
+
+async def test_ext4_grows_without_a_privilege_when_it_is_not_mounted(
+    mounter: Mounter, device: str, tmp_path: Path
+) -> None:
+    target = str(tmp_path / "m")
+    await mounter.make_file_system(device, "ext4", UUID)
+    assert not await mounter.grow_unmounted(device)
+    os.truncate(tmp_path / "backing", 1024 * MIB)
+    assert run("losetup", "--set-capacity", device) == 0
+    assert await mounter.grow_unmounted(device) != await mounter.may_grow_ext4()
+    assert not await mounter.grow_unmounted(device)
+    await mounter.check(device, "ext4")
+    await mounter.make_directory(target)
+    await mounter.mount(device, target, "ext4", [])
+    await mounter.grow(device, "ext4", target)  # by whichever way, it has its size
+    assert (await mounter.usage(target))["total_bytes"] > 900 * MIB
+    await mounter.unmount(target)
 
 
 async def test_programs_have_a_deadline(mounter: Mounter) -> None:

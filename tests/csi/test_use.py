@@ -326,6 +326,20 @@ def test_the_halves_of_a_resize_are_apart_and_everything_is_restarted_between(
     node.delete(volume)
 
 
+def test_an_ext4_grows_when_it_is_staged(node: CsiNode) -> None:
+    """With CAP_SYS_RESOURCE and without."""
+    volume = node.create("staged-larger", MOUNT)
+    target = node.use(volume, MOUNT)
+    (target / "file").write_bytes(b"kept" * 100_000)
+    node.end_use(volume)
+    expand(node, volume, 2 * GIB)
+    target = node.use(volume, MOUNT)
+    assert file_system_bytes(target) > 1.8 * GIB
+    assert (target / "file").read_bytes() == b"kept" * 100_000
+    node.end_use(volume)
+    node.delete(volume)
+
+
 def test_a_volume_grows_by_itself_up_to_its_limit(node: CsiNode) -> None:
     capability = mount_capability("xfs")
     volume = node.create(

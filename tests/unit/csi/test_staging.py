@@ -43,6 +43,7 @@ class StandIns:
         self.content = NEW
         self.found = ("", "")
         self.probe_fails = False
+        self.does_not_grow = False
         self.damaged = False
         self.half_made = False  # by a mkfs that was cut off, which a check does not see
         self.mounts_: list[Mount] = []
@@ -100,10 +101,10 @@ class StandIns:
             raise MountError("failed", "cannot be read")
         return self.found
 
-    async def make_file_system(self, device: str, kind: str, uuid: str, *, clear: bool) -> None:
+    async def make_file_system(self, device: str, kind: str, uuid: str) -> None:
         assert (device, uuid) == ("/dev/loop9", UUID)
         self.found = (kind, uuid)
-        self.done.append(f"clear and make {kind}" if clear else f"make {kind}")
+        self.done.append(f"make {kind}")
         self.damaged = self.half_made = False
 
     async def check(self, _device: str, kind: str) -> None:
@@ -139,6 +140,12 @@ class StandIns:
         if path in self.dead:
             raise MountError("dead", "Transport endpoint is not connected")
         return {}
+
+    async def grow_unmounted(self, _device: str) -> bool:
+        self.done.append("grow unmounted")
+        if self.does_not_grow:
+            raise MountError("failed", "resize2fs failed")
+        return True
 
     async def grow(self, _device: str, kind: str, _target: str) -> None:
         self.done.append(f"grow {kind}")
@@ -188,7 +195,7 @@ async def test_mkfs_only_on_what_is_known_to_be_new_and_found_empty() -> None:
         allowed = content == NEW and not fails and not read_only and on_disk[1] in ("", UUID)
         if made:
             assert allowed, (content, on_disk)
-            assert made == (["clear and make ext4"] if on_disk[0] else ["make ext4"])
+            assert made == ["make ext4"]
         # What was never marked may be half of a mkfs, whatever a check says of it.
         assert made or not allowed
         if staged:
@@ -206,7 +213,7 @@ async def test_what_a_mkfs_left_that_was_cut_off_is_made_anew(
 ) -> None:
     world.found, world.half_made = (left, UUID), True
     await stage(world, access)
-    assert f"clear and make {access.file_system}" in world.done
+    assert f"make {access.file_system}" in world.done
     assert len(world.mounts_) == 1
 
 
@@ -355,6 +362,21 @@ async def test_a_lost_device_is_replaced(world: StandIns) -> None:
     world.states = [agent_pb2.DEVICE_STATE_LOST]
     with pytest.raises(CsiError, match="taken away"):
         await stage(world, EXT4)
+
+
+async def test_it_grows_before_it_is_mounted_and_is_used_also_if_it_does_not() -> None:
+    for fails, check in ((False, []), (True, ["check ext4"])):
+        world = StandIns()
+        world.content, world.found, world.does_not_grow = IS_EXT4, ("ext4", UUID), fails
+        await stage(world, EXT4)
+        assert world.done == [
+            "attach",
+            "check ext4",
+            "grow unmounted",
+            *check,
+            "mount ext4",
+            "grow ext4",
+        ]
 
 
 async def test_copies_and_readers_have_their_options(world: StandIns) -> None:
