@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 from running_cluster import RunningCluster
 
+from curve_py.cli.bench.suites import suite_directory
+
 BUILD = Path(os.environ.get("CURVE_BUILD", "build"))
 FIO = Path("build/fio/fio").absolute()
 ENGINE = BUILD.absolute() / "native/fio/fio-curve.so"
 FLOOR = BUILD.absolute() / "tools/bench/floor/curve_floor"
+
+needs_fio = pytest.mark.skipif(
+    not (FIO.exists() and ENGINE.exists() and FLOOR.exists()),
+    reason="fio, its engine or the floor is not built (tools/test --only native builds them)",
+)
 
 SUITE = """
 #: title Tiny
@@ -37,10 +45,7 @@ iodepth=8
 """
 
 
-@pytest.mark.skipif(
-    not (FIO.exists() and ENGINE.exists() and FLOOR.exists()),
-    reason="fio, its engine or the floor is not built (tools/test --only native builds them)",
-)
+@needs_fio
 def test_a_tiny_suite(
     cluster: RunningCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,3 +77,21 @@ def test_a_tiny_suite(
 
     same = cluster.curve("bench", "compare", str(report), str(report))
     assert {figure["ratio"] for figure in same["figures"]} == {1.0}
+
+
+@needs_fio
+def test_plain_fio_reads_every_suite(tmp_path: Path) -> None:
+    variables = {"CURVE_FIO_ENGINE": str(ENGINE), "CURVE_DIR": str(tmp_path)}
+    variables |= {"CURVE_BENCH_VOLUME": "v", "CURVE_BENCH_SIZE": "1g", "CURVE_BENCH_SECONDS": "5"}
+    suites = sorted(suite_directory().glob("*.fio"))
+    assert suites
+    for suite in suites:
+        done = subprocess.run(
+            [FIO, "--parse-only", suite],
+            cwd=tmp_path,
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{suite.name}: {done.stderr}"

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from curve_py.cli.bench.load import SECTOR_BYTES, Ledger, Reader, Writer
+from curve_py.cli.bench.load import SECTOR_BYTES, Ledger, Reader, Writer, series
 from curve_py.cli.bench.temporary import temporary_cluster
 from curve_py.cli.local.cluster import LocalCluster
 from curve_py.cli.options import JsonOption
@@ -35,7 +35,7 @@ from curve_py.service.meta_client import MetaClient
 
 _VOLUME_BYTES = 64 * CHUNK_BYTES
 _SLOTS = 512
-_WARM_SECONDS = 1.0
+WARM_SECONDS = 1.0  # before the fault
 _KILL_SECONDS = 4.0  # observed after the fault
 _STOP_SECONDS = 10.0
 _AFTER_STOP_SECONDS = 3.0
@@ -71,6 +71,8 @@ class Run:
     writes: int
     errors: list[str] = field(default_factory=list)
     stale_reads: list[str] = field(default_factory=list)
+    # From a second before the fault: seconds, writes per second, longest in us (load.series).
+    series: list[tuple[float, float, float]] = field(default_factory=list)
 
 
 def run(
@@ -196,7 +198,7 @@ class Bench:
         for load in loads:
             load.start()
         try:
-            time.sleep(_WARM_SECONDS)
+            time.sleep(WARM_SECONDS)
             readers[-1].doze()  # it will ask the stopped leader when that comes back
             time.sleep(0.1)
             begin = time.monotonic_ns()
@@ -318,4 +320,5 @@ def _summary(
         writes=len(writes),
         errors=errors,
         stale_reads=list(ledger.stale),
+        series=series([writer.latencies], begin - int(WARM_SECONDS * 1e9), end),
     )

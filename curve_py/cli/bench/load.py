@@ -12,13 +12,14 @@ import random
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from curve_py.errors import CurveError
 
 SECTOR_BYTES = 4096
+_WINDOW_NS = 250_000_000
 _MARK = struct.Struct("<QQ")  # slot, number
 
 
@@ -73,6 +74,25 @@ class Latencies:
     def between(self, begin_ns: int, end_ns: int) -> list[int]:
         """Durations of what was in flight at some time of [begin, end]."""
         return [d for start, d in self.samples if start + d >= begin_ns and start <= end_ns]
+
+
+def series(
+    loads: Iterable[Latencies], begin_ns: int, end_ns: int
+) -> list[tuple[float, float, float]]:
+    """Windows of a quarter of a second: seconds at its end since `begin`, I/Os that ended in it per
+    second, the longest of them in us.
+    """
+    count = max((end_ns - begin_ns) // _WINDOW_NS, 1)
+    ended = [0] * count
+    longest = [0] * count
+    for load in loads:
+        for start, duration in load.samples:
+            window = (start + duration - begin_ns) // _WINDOW_NS
+            if 0 <= window < count:
+                ended[window] += 1
+                longest[window] = max(longest[window], duration)
+    second = _WINDOW_NS / 1e9
+    return [((n + 1) * second, ended[n] / second, longest[n] / 1e3) for n in range(count)]
 
 
 class _Load(threading.Thread):

@@ -68,7 +68,9 @@ def _failover(name: str) -> Callable[[Output, Settings], list[Sample]]:
                     "longest_read_ms": run.longest_read_ms,
                     "mean_us": run.mean_ms * 1000,
                     "errors": float(len(run.errors) + len(run.stale_reads)),
-                }
+                },
+                series=run.series,
+                events=[(failover.WARM_SECONDS, scenario.title)],
             )
             for run in runs
         ]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from curve_py.cli.bench.failover import Plan, wait_caught_up
 from curve_py.cli.bench.host import device_of
-from curve_py.cli.bench.load import Ledger, Writer
+from curve_py.cli.bench.load import Ledger, Writer, series
 from curve_py.cli.bench.measure import Settings
 from curve_py.cli.bench.report import Sample
 from curve_py.cli.bench.temporary import temporary_cluster
@@ -109,7 +109,9 @@ def _measure(local: LocalCluster, writers: Sequence[Writer], victim: int, second
             "longest_ms": max(during) / 1e6,
             "memory_growth_mib": max(most - memory, 0.0) / 1024**2,
             "errors": float(sum(writer.error is not None for writer in writers)),
-        }
+        },
+        series=series([writer.latencies for writer in writers], first, end),
+        events=[((begin - first) / 1e9, "slow from here")],
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -21,7 +23,28 @@ def temporary_cluster(
     wal_bytes: int = 0,
     copysets: int = COPYSETS,
 ) -> Iterator[LocalCluster]:
-    """Three metaservers and so many chunkservers, in a new directory below $TMPDIR."""
+    """Three metaservers and so many chunkservers, in a new directory below $TMPDIR. Main thread."""
+    with _ended_in_order():
+        yield from _make(output, chunkservers, store_bytes, wal_bytes, copysets)
+
+
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM ends the benchmark as an interrupt does, so that nothing is left running."""
+
+    def end(*_: object) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _make(
+    output: Output, chunkservers: int, store_bytes: int, wal_bytes: int, copysets: int
+) -> Iterator[LocalCluster]:
     made = tempfile.mkdtemp(prefix="curve-bench-")
     local = LocalCluster(ClusterDirectory(made), copysets)
     description = None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from curve_py.cli.bench import scenarios
+from curve_py.cli.bench.load import Latencies, series
 from curve_py.cli.bench.slow_follower import _percentile
 from curve_py.cli.bench.suites import SCENARIO, members, suite_directory
 from curve_py.cli.bench.systems import OtherSystem, find_program
@@ -85,3 +86,15 @@ def test_a_program_that_is_not_there_is_an_error(
 def test_percentiles() -> None:
     assert _percentile(list(range(1000)), 99) == 990.0
     assert _percentile([5], 99) == 5.0
+
+
+def test_what_a_load_did_over_time() -> None:
+    quarter = 250_000_000
+    one = Latencies([(0, 1000), (quarter - 5, 10), (2 * quarter, quarter * 9)])
+    other = Latencies([(quarter, 5000), (-9000, 10)])
+    # What ended before the begin or after the end is not shown.
+    assert series([one, other], 0, 3 * quarter) == [
+        (0.25, 4.0, 1.0),
+        (0.5, 8.0, 5.0),
+        (0.75, 0.0, 0.0),
+    ]
