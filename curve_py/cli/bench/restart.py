@@ -46,7 +46,8 @@ def run(output: Output, settings: Settings) -> list[Sample]:
                 fio.run(reached, job, size, settings.seconds or _WRITE_SECONDS, Path(work))
             used, left = sum(system.metrics("wal_used_bytes")), system.undrained_bytes()
             seconds = _restart(system, name)
-    measures = {"serving_seconds": seconds, "wal_used_bytes": used, "wal_left_bytes": left or 0.0}
+    measures = {"serving_seconds": seconds, "mapped_bytes": float(size)}
+    measures |= {"wal_used_bytes": used, "wal_left_bytes": left or 0.0}
     return [Sample(measures)]
 
 

@@ -88,7 +88,7 @@ SCENARIOS = (
     ),
     Scenario(
         "slow-follower",
-        "one follower's disk takes 500 ms per write, 60 s",
+        "one follower's disk takes 500 ms per write",
         slow_follower.run,
         [
             Limit("p99_us", "before_p99_us", True, 1.2),
@@ -110,7 +110,7 @@ SCENARIOS = (
     ),
     Scenario(
         "restart",
-        "restart of a chunkserver, 20 GiB mapped: until it serves",
+        "restart of a chunkserver, all of it mapped: until it serves",
         restart.run,
         [Limit("serving_seconds", "", True, 5.0, 2.0)],
     ),
