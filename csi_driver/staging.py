@@ -169,7 +169,9 @@ class Staging:
     # --- Unstage --------------------------------------------------------------------------------
 
     async def unstage(self, handle: Handle, path: str) -> None:
-        """Raises CsiError (FAILED_PRECONDITION) while anything holds the device."""
+        """Raises CsiError (FAILED_PRECONDITION) while anything holds the device. It is not staged
+        where something else is mounted: that stays.
+        """
         device = await self._devices.find(handle)
         lost = device is not None and device.state == agent_pb2.DEVICE_STATE_LOST
         mounts = await self._mounter.mounts()
@@ -177,19 +179,21 @@ class Staging:
         held = [mount for mount in of_device if mount.target != path]
         if held and not lost:
             raise failed_precondition(f"Volume {handle} is still mounted at {held[0].target}.")
-        await self.unmount(handle, path)
+        await self.unmount(handle, path, leave_others=True)
         for mount in held:
             await self._mounter.unmount(mount.target, lazily=True)
         if device is not None:
             await self._devices.detach(handle, force=lost)
 
-    async def unmount(self, handle: Handle, path: str) -> None:
+    async def unmount(self, handle: Handle, path: str, *, leave_others: bool = False) -> None:
         """Whatever of the volume is mounted there, and remains of devices that are gone.
 
         Raises CsiError (FAILED_PRECONDITION) when it is in use, or another's.
         """
         while found := mounts_at(await self._mounter.mounts(), path):
             owner = await self._devices.owner(found[-1], path, handle)
+            if owner is Owner.ANOTHER and leave_others:
+                return
             if owner is Owner.ANOTHER:
                 raise failed_precondition(
                     f"{path} has {found[-1].source} mounted, not volume {handle}."
