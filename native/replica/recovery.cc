@@ -5,6 +5,7 @@
 #include "native/base/bytes.h"
 #include "native/base/log.h"
 #include "native/base/mutant.h"
+#include "native/raft/config.h"
 #include "native/replica/internal.h"
 
 namespace curve::replica {
@@ -73,7 +74,15 @@ Result<wal::RecoveryReport> Replica::recover(const std::map<CopysetId, GroupBlob
   std::map<CopysetId, Recovering> found;
   for (const auto& [id, blob] : blobs) found[id].begin(blob);
   std::optional<Error> error;
+  uint32_t gaps = 0;
   auto report = wal_.recover([&](const wal::RecoveredRecord& record) {
+    if (record.gaps != gaps) {
+      gaps = record.gaps;
+      for (auto& [id, each] : found) {
+        // A single voter's entries are replaced by nobody, and nobody else has them.
+        if (raft::voters_in(each.blob.config) != 1) each.log->gap();
+      }
+    }
     const bool in_checkpoint = wal::Wal::place_position(record.place) < cut_position;
     auto it = found.find(record.group);
     switch (record.type) {

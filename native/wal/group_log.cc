@@ -47,17 +47,23 @@ void GroupLog::add(const RecoveredRecord& record) {
       return;
     case RecordType::kCommit:
       commit = std::max(commit, record.index);
+      commit_logged_ = std::max(commit_logged_, record.index);
       return;
     case RecordType::kGroup:
     case RecordType::kRemoved:
       entries_.clear();
       term = 0;
       vote = {};
-      commit = 0;
+      commit = commit_logged_ = 0;
       return;
     case RecordType::kLocal:
       return;
   }
+}
+
+void GroupLog::gap() {
+  if (CURVE_MUTANT("r3_trust_before_gap")) return;
+  entries_.erase(entries_.upper_bound(commit_logged_), entries_.end());
 }
 
 void GroupLog::put(const RecoveredRecord& record) {

@@ -30,6 +30,9 @@ class GroupLog {
   // Records of this group in log order. kGroup and kRemoved forget everything; kLocal is not looked
   // at.
   void add(const RecoveredRecord& record);
+  // R3: a piece of the log is lost here. An entry before it may have been replaced by what is lost,
+  // unless a record before it says that it was committed.
+  void gap();
   Term term = 0;
   StoreId vote;
   Index commit = 0;
@@ -53,6 +56,7 @@ class GroupLog {
 
   Index base_;
   Term base_term_;
+  Index commit_logged_ = 0;  // by a record that was added
   std::map<Index, LoggedEntry> entries_;
 };
 

@@ -53,6 +53,17 @@ TEST(GroupLog, NothingAtAll) { EXPECT_EQ(Script(7, 3).shown(), "7@3:"); }
 TEST(GroupLog, AnEntryVoidsWhatIsBehindIt) {
   EXPECT_EQ(Script().entry(1, 1).entry(2, 1).entry(3, 1).entry(2, 2).shown(), "0@0: 1@1 2@2");
 }
+// R3: entry 2 of term 2 went with damage, and those of term 1 are not what entry 3 came behind.
+TEST(GroupLog, WhatMayHaveBeenReplacedInAGapIsVoid) {
+  Script s;
+  s.entry(1, 1).add(RecordType::kCommit, 1, 0).entry(2, 1).entry(3, 1);
+  s.log.gap();
+  EXPECT_EQ(s.entry(3, 2).shown(), "0@0: 1@1 hole");
+  Script committed;
+  committed.entry(1, 1).entry(2, 1).add(RecordType::kCommit, 2, 0);
+  committed.log.gap();
+  EXPECT_EQ(committed.entry(3, 2).shown(), "0@0: 1@1 2@1 3@2");
+}
 TEST(GroupLog, ATruncationVoidsWhatIsBehindIt) {
   EXPECT_EQ(Script().entry(1, 1).entry(2, 1).entry(3, 1).truncate(1).shown(), "0@0: 1@1");
 }

@@ -87,6 +87,7 @@ class Recovery {
   Wal::State& s_;
   const Anchor& anchor_;
   const Visit& visit_;
+  uint32_t gaps_ = 0;
   LogReader reader_;
   RecoveryReport report_;
   Expected expected_;
@@ -314,7 +315,8 @@ void Recovery::visit_records(const AppendHeader& header, std::span<const std::by
             .payload_bytes = h.crc_count * kSectorBytes,
             .place = place_of(header.position, i),
             .payload_position = h.payload_bytes ? header.position + view.payload_offset : 0,
-            .promised = promised});
+            .promised = promised,
+            .gaps = gaps_});
   }
 }
 
@@ -378,6 +380,7 @@ bool Recovery::resume_behind_damage(Found found, const Behind& behind) {
   if (!resume && boundary_behind) resume = {newest.position, newest.sequence, newest.link, false};
   note_damage(found, here, resume ? resume->position : here);
   if (!resume) return false;
+  ++gaps_;
   expected_ = *resume;
   return true;
 }

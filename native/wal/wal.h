@@ -159,8 +159,9 @@ struct RecoveredRecord {
   std::span<const uint32_t> sector_crcs;
   uint32_t payload_bytes;            // external ones too
   uint64_t place, payload_position;  // payload_position 0: external or none
-  bool promised;  // at or below the last watermark: others may have been told. Otherwise its
-                  // external payload must be verified.
+  bool promised;      // at or below the last watermark: others may have been told. Otherwise its
+                      // external payload must be verified.
+  uint32_t gaps = 0;  // R3: how many pieces of the log before it were lost to damage
 };
 
 struct RecoveryReport {
