@@ -133,14 +133,44 @@ void Nemesis::attack_by_late_requests(uint32_t leader, const std::vector<uint32_
 }
 
 // A leader does not reach those that it leads with, but others do go on with it: its log moves past
-// entries that are not committed (R7).
+// entries that are not committed (R7). Those that go on without it have less to say than it had.
+// Its power fails about when it reaches them again, or when it has been filled: the log that this
+// replaced does not come back (R10).
 void Nemesis::attack_by_starving(uint32_t leader, const std::vector<uint32_t>& followers) {
   const uint64_t length = random_.between(500, 4000) * kMillisecond;
   for (uint32_t follower : followers) cut_pair(leader, follower, length);
-  world_.after(length - random_.below(100 * kMillisecond), [this, leader] {
+  if (targets_.leave_to && random_.chance(0.7))
+    targets_.leave_to(leader, world_.now_ns() + length + kSecond);
+  const uint64_t ends = random_.chance(0.5) ? length - random_.below(100 * kMillisecond)
+                                            : length + random_.below(kSecond);
+  world_.after(ends, [this, leader] {
     Node& node = world_.node(leader);
-    if (running_ && random_.chance(0.5)) crash(node, CrashKind::kPower, 300 * kMillisecond);
+    if (running_ && random_.chance(0.8)) crash(node, CrashKind::kPower, 300 * kMillisecond);
   });
+}
+
+// A follower loses part of what only it and its leader have; the leader is cut off, and the third,
+// which has heard nothing for a while, wants its vote (R3). The disk is the one that may rot.
+bool Nemesis::attack_by_damage(uint32_t leader, const std::vector<uint32_t>& followers) {
+  Node& node = world_.node(unlucky_);
+  const bool follows = std::find(followers.begin(), followers.end(), unlucky_) != followers.end();
+  if (!follows || node.state != NodeState::kUp) return false;
+  const uint64_t alone = random_.between(100, 1000) * kMillisecond;
+  const uint64_t length = 4 * (targets_.lease_ns + targets_.election_ns);
+  for (uint32_t other : followers) {
+    if (other == unlucky_) continue;
+    cut_pair(other, unlucky_, alone);
+    cut_pair(other, leader, alone + length);
+  }
+  world_.after(alone, [this, leader, length, &node] {
+    if (!running_ || node.state != NodeState::kUp) return;
+    cut_pair(leader, unlucky_, length);
+    world_.crash(node, CrashKind::kPower);
+    node.disk->refuse_last_until(world_.now_ns() + 100 * kMillisecond, targets_.log_path,
+                                 random_.skewed(256 << 10));
+    revive_later(node, random_.between(1, 20) * kMillisecond);
+  });
+  return true;
 }
 
 void Nemesis::attack() {
@@ -150,8 +180,12 @@ void Nemesis::attack() {
   std::vector<uint32_t> followers = targets_.followers(leader);
   if (followers.size() < 2) return;
   random_.shuffle(followers);
+  const bool rots = plan_.weight[static_cast<size_t>(Fault::kBitRot)] != 0;
+  if (rots && random_.chance(0.7) && attack_by_damage(leader, followers))
+    return void(++verdict_.counts["attacks"]);
   ++verdict_.counts["attacks"];
   if (plan_.late_requests && random_.chance(0.8)) return attack_by_late_requests(leader, followers);
+  if (plan_.overtake && random_.chance(0.7)) return attack_by_starving(leader, followers);
   switch (random_.below(8)) {
     case 0:
       return attack_by_reset(leader);

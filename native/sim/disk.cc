@@ -27,9 +27,10 @@ uint64_t total(std::span<const iovec> iov) {
   return bytes;
 }
 
-// Whether a buffer changes under its write is looked at for one write in so many: it costs a tenth
-// of a run.
+// Whether a buffer changes under its write is looked at for small writes, and for one large write
+// in so many: it would cost a tenth of a run.
 constexpr uint64_t kWritesPerBufferCheck = 4;
+constexpr uint64_t kSmallWriteBytes = 16 * 1024;
 
 uint32_t checksum(std::span<const iovec> iov) {
   uint32_t crc = 0;
@@ -141,6 +142,22 @@ bool Disk::fails(double chance) {
   return true;
 }
 
+void Disk::refuse_last_until(uint64_t world_ns, const std::string& path, uint64_t bytes) {
+  const VirtualFile* file = find(path);
+  refuse_until_ = file ? world_ns : 0;
+  if (!file) return;
+  refused_path_ = path;
+  refused_from_ = file->last_write - std::min(file->last_write, bytes);
+  refused_to_ = file->last_write + kPageBytes;
+}
+
+bool Disk::refuses_read(const VirtualFile& file, uint64_t offset, uint64_t bytes) {
+  const bool there = world_.now_ns() < refuse_until_ && file.path == refused_path_ &&
+                     offset < refused_to_ && offset + bytes > refused_from_;
+  errors_ += there;
+  return there || fails(faults_now().read_error_chance);
+}
+
 std::optional<uint64_t> Disk::landing(const VirtualFile& file, uint64_t offset, uint64_t bytes) {
   const bool timed = world_.now_ns() < lose_until_ && file.path == lossy_path_ &&
                      offset >= lossy_min_ && file.size > lossy_min_ + bytes;
@@ -193,8 +210,9 @@ void Disk::submit(io::LoopBackend* loop, int64_t handle, Kind kind, io::FileOp* 
     }
     if (op->iov.size() > 1024)
       misuse(node_, "more than 1024 iovecs", item.file->path, op->offset_bytes, op->iov.size());
-    if (kind == Kind::kWrite && next_id_ % kWritesPerBufferCheck == 0)
-      inflight.checksum = checksum(op->iov);
+    const bool looked_at =
+        inflight.bytes <= kSmallWriteBytes || next_id_ % kWritesPerBufferCheck == 0;
+    if (kind == Kind::kWrite && looked_at) inflight.checksum = checksum(op->iov);
   }
   ++item.inflight;
   const uint64_t id = next_id_++;
@@ -236,7 +254,7 @@ int32_t Disk::apply(Inflight& item) {
   switch (item.kind) {
     case Kind::kRead: {
       if (item.offset + item.bytes > file.size) return -EIO;
-      if (fails(faults_now().read_error_chance)) return -EIO;
+      if (refuses_read(file, item.offset, item.bytes)) return -EIO;
       uint64_t at = item.offset;
       for (const iovec& part : item.op->iov) {
         file.read(at, {static_cast<std::byte*>(part.iov_base), part.iov_len});
@@ -326,7 +344,7 @@ int Disk::read_sync(io::LoopBackend* loop, int64_t handle, uint64_t offset,
   }
   if (sync_step()) throw Crash{};
   if (offset + into.size() > item.file->size) return -EIO;
-  if (fails(faults_now().read_error_chance)) return -EIO;
+  if (refuses_read(*item.file, offset, into.size())) return -EIO;
   item.file->read(offset, into);
   return 0;
 }

@@ -50,7 +50,7 @@ struct VirtualFile {
     uint32_t writes = 0;         // unstable ones that touch the page
   };
   std::string path;
-  uint64_t size = 0;
+  uint64_t size = 0, last_write = 0;  // its offset
   std::vector<std::unique_ptr<Extent>> extents;
   std::map<uint64_t, Stable> stable;
   std::deque<Write> unstable;
@@ -109,6 +109,8 @@ class Disk {
   void lose_blocks_until(uint64_t world_ns, double lost_chance, double misdirected_chance) {
     lose_until_ = world_ns, lost_chance_ = lost_chance, misdirected_chance_ = misdirected_chance;
   }
+  // The device does not give back what it wrote last in `path`, and so many bytes before it.
+  void refuse_last_until(uint64_t world_ns, const std::string& path, uint64_t bytes);
   // Data at rest was changed, or a write was lost, since the run began.
   bool damaged() const { return damaged_; }
   // That, or an error was returned: what is found damaged may be.
@@ -160,6 +162,7 @@ class Disk {
   void tear_in_flight(Inflight& item);
   const DiskFaults& faults_now() const;
   bool fails(double chance);
+  bool refuses_read(const VirtualFile& file, uint64_t offset, uint64_t bytes);
   // Where the write lands; nothing: nowhere.
   std::optional<uint64_t> landing(const VirtualFile& file, uint64_t offset, uint64_t bytes);
   bool sync_step();  // true: crash now
@@ -179,6 +182,8 @@ class Disk {
   DiskFaults timed_faults_;
   std::string lossy_path_;
   uint64_t lossy_min_ = 0, lose_until_ = 0;
+  std::string refused_path_;
+  uint64_t refused_from_ = 0, refused_to_ = 0, refuse_until_ = 0;
   double lost_chance_ = 0, misdirected_chance_ = 0;
   bool damaged_ = false;
   uint64_t syncs_ = 0, torn_writes_ = 0, writes_ = 0;

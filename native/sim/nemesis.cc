@@ -192,6 +192,13 @@ void Nemesis::rot() {
   if (!targets_.rot) return;
   for (uint64_t bits = random_.between(1, 6); bits > 0; --bits) targets_.rot(node, random_);
   if (random_.chance(0.5)) crash(node, CrashKind::kPower, 300 * kMillisecond);
+  if (random_.chance(0.5)) return;
+  // A place in the log cannot be read for a while; after a start its entries are in no memory.
+  world_.after(random_.below(kSecond), [this, &node] {
+    if (running_)
+      node.disk->refuse_last_until(world_.now_ns() + 2 * kSecond, targets_.log_path,
+                                   random_.skewed(2 << 20));
+  });
 }
 
 void Nemesis::lost_writes() {
@@ -263,6 +270,7 @@ void Nemesis::stop() {
     Disk& disk = *world_.node(store).disk;
     disk.slow_until(0, 1);
     disk.fail_until(0, {});
+    disk.refuse_last_until(0, targets_.log_path, 0);
     disk.lose_blocks_until(0, 0, 0);
   }
   for (size_t i = 0; i < world_.node_count(); ++i) {

@@ -28,10 +28,13 @@ struct NemesisTargets {
   // Whom it leads with, besides, and a command that moves its leadership.
   std::function<std::vector<uint32_t>(uint32_t leader)> followers;
   std::function<void(uint32_t leader, uint64_t random)> transfer;
+  // Until then nobody else proposes where the node leads now; null: others decide that.
+  std::function<void(uint32_t leader, uint64_t until_ns)> leave_to;
   uint64_t lease_ns = 0, election_ns = 0;  // of the stores
   // Damages something at rest on the node, chosen by the random stream; or what it cannot start
   // without.
   std::function<void(Node&node, Random&random)> rot, wreck;
+  std::string log_path;  // the WAL on a node's disk
   // A node that is being filled by its leader (R10); null: none, or nobody knows.
   std::function<Node*(uint64_t random)> filled;
 };
@@ -66,6 +69,7 @@ class Nemesis {
   bool attack_by_interrupting();
   void attack_by_late_requests(uint32_t leader, const std::vector<uint32_t>& followers);
   void attack_by_starving(uint32_t leader, const std::vector<uint32_t>& followers);
+  bool attack_by_damage(uint32_t leader, const std::vector<uint32_t>& followers);
   void isolate_from_stores(uint32_t node, uint64_t for_ns);
   void cut_pair(uint32_t a, uint32_t b, uint64_t for_ns);
   void io_errors();

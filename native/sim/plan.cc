@@ -22,7 +22,7 @@ constexpr std::array<uint32_t, kFaults> kLog = {14, 6, 2, 3, 1, 3, 2, 1, 1, 2, 1
 constexpr std::array<uint32_t, kFaults> kSync = {14, 2, 4, 6, 1, 3, 1, 1, 1, 2, 0, 0, 1, 0, 0, 8};
 constexpr std::array<uint32_t, kFaults> kMembers = {20, 2, 3, 2, 1, 2, 1, 2,
                                                     1,  1, 0, 0, 0, 0, 0, 4};
-constexpr std::array<uint32_t, kFaults> kDisk = {8, 3, 2, 2, 1, 1, 1, 1, 1, 2, 1, 0, 6, 6, 6, 1};
+constexpr std::array<uint32_t, kFaults> kDisk = {8, 3, 2, 2, 1, 1, 1, 1, 1, 2, 1, 0, 6, 6, 6, 5};
 
 // All that happens, happens to few copysets.
 void few_copysets(Plan& plan, Random& random) {
@@ -127,6 +127,7 @@ void log(Plan& plan, Random& random) {
 // Stores are away for long while the log goes on: whoever comes back is filled (R10).
 void sync(Plan& plan, Random& random) {
   plan.faults.weight = kSync;
+  plan.faults.overtake = true;
   plan.faults.interval_ns = random.between(200, 700) * kMillisecond;
   plan.faults.power_chance = 0.6;
   plan.faults.down_ns_max = random.between(2, 5) * kSecond;
@@ -315,6 +316,7 @@ Plan make_plan(uint64_t seed, bool whole, const PlanChanges& changes) {
       plan.wal_segment_bytes = 1ull << 20;
       plan.wal_bytes = random.between(24, 32) * plan.wal_segment_bytes;
     }
+    if (plan.theme == "sync") plan.groups = 4;  // that make the log of another go round
     plan.faults.weight[static_cast<size_t>(Fault::kLostWrite)] = 0;
   }
   change(plan, changes);

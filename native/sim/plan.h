@@ -48,6 +48,7 @@ struct FaultPlan {
   double recovery_crash_chance = 0.15;
   double leader_chance = 0;      // a victim is a store that leads something
   bool late_requests = false;    // attacks are mostly of clients' bytes that arrive late
+  bool overtake = false;         // attacks are mostly of a leader that others go on without
   bool straddle_leases = false;  // pauses and cuts of about the length of a lease and an election
   uint64_t down_ns_max = 5 * kSecond;
   bool any() const;

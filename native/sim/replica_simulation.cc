@@ -181,8 +181,18 @@ RunResult run_replicas(const RunOptions& options) {
                                         cluster.world.node(leader).local(cluster.world.now_ns()));
     }
   };
+  targets.leave_to = [&cluster](uint32_t leader, uint64_t until_ns) {
+    for (size_t number = 0; number < cluster.stores.size(); ++number) {
+      HashStore* store = cluster.stores[number] == leader ? running(cluster, number) : nullptr;
+      if (!store) continue;
+      for (const auto& [id, group] : store->replica().groups()) {
+        if (group->is_leader()) cluster.left[id] = {number, until_ns};
+      }
+    }
+  };
   targets.lease_ns = plan.server.raft.lease_ns;
   targets.election_ns = plan.server.raft.election_max_ns;
+  targets.log_path = "/wal";
   targets.rot = [&cluster](Node& node, Random& stream) {
     const auto at = std::find(cluster.stores.begin(), cluster.stores.end(), node.id);
     const auto number = static_cast<size_t>(at - cluster.stores.begin());

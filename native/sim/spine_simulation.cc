@@ -53,6 +53,7 @@ RunResult run_spine(const RunOptions& options) {
   targets.transfer = [&stores](uint32_t leader, uint64_t pick) { stores.transfer(leader, pick); };
   targets.lease_ns = plan.server.raft.lease_ns;
   targets.election_ns = plan.server.raft.election_max_ns;
+  targets.log_path = "/store/wal";
   targets.rot = [&stores](Node& node, Random& stream) { stores.rot(node, stream); };
   targets.wreck = [&stores](Node& node, Random& stream) { stores.wreck(node, stream); };
   targets.filled = [&stores](uint64_t pick) { return stores.filled(pick); };

@@ -120,6 +120,7 @@ void VirtualFile::add_unstable(Write write) {
 
 void VirtualFile::write(uint64_t sequence, uint64_t offset, std::span<const std::byte> from,
                         bool durable) {
+  last_write = offset;
   // A durable write on a page without unstable writes is stable at once; else it keeps its place in
   // the order.
   if (!durable || touches_unstable(offset, from.size())) {
