@@ -47,7 +47,10 @@ void StoreServer::join(const std::vector<CopysetId>& copysets,
     } else if (!waits || state->replica->find(id)) {
       join_now();
     } else {  // what an earlier replica left must be gone first
-      state->background->run_now([call, id, join_now](Code code) {
+      const uint64_t removals = state->replica->removals(id);
+      state->background->run_now([state, call, id, removals, join_now](Code code) {
+        // Another order has overtaken it, and then it was removed: this one is over.
+        if (code == Code::kOk && state->replica->removals(id) != removals) code = Code::kBusy;
         code == Code::kOk ? join_now() : join_answered(call, id, code);
       });
     }

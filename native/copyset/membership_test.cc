@@ -114,6 +114,26 @@ struct Membership : Spine {
   }
 };
 
+// R1: the second order is durable when the replica that the first one made is removed already.
+TEST_F(Membership, AnOrderThatIsLateBringsNoRemovedReplicaBack) {
+  bool removed = false, answered = false;
+  std::vector<CopysetId> again;
+  run_until(
+      [&] {
+        servers[3]->join({id(0)}, [&](std::vector<CopysetId>) {
+          servers[3]->remove_replica(id(0), 1, [&](bool result) { removed = result; });
+        });
+        servers[3]->join({id(0)}, [&](std::vector<CopysetId> joined) {
+          again = std::move(joined);
+          answered = true;
+        });
+      },
+      [&] { return removed && answered; });
+  EXPECT_TRUE(again.empty());
+  EXPECT_EQ(servers[3]->replica().find(id(0)), nullptr);
+  EXPECT_EQ(join(3, {id(0)}).size(), 1u);
+}
+
 TEST_F(Membership, AReplacedReplicaIsRemovedAndMayComeBack) {
   auto data = pattern(4u << 20, 1);
   for (int round = 0; round < 24; ++round) {  // what it needs has left the logs

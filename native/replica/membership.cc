@@ -9,6 +9,19 @@
 
 namespace curve::replica {
 
+uint64_t Replica::removals(CopysetId id) const {
+  const auto it = removals_.find(id);
+  return it == removals_.end() ? 0 : it->second;
+}
+
+// R1: an order that became durable when its replica had been removed again (it was repeated, and
+// the log was slow) would bring it back with what it knew then, and without the vote that it gave
+// since.
+bool Replica::may_begin(CopysetId id, uint64_t removals) const {
+  return !groups_.contains(id) &&
+         (this->removals(id) == removals || CURVE_MUTANT("r1_begin_after_removal"));
+}
+
 void Replica::join_group(CopysetId id, std::function<void(Code)> done) {
   if (stopped_) return done(Code::kShuttingDown);
   if (find(id)) return done(Code::kOk);
@@ -22,17 +35,18 @@ void Replica::join_group(CopysetId id, std::function<void(Code)> done) {
   wal::Record& record = batch.add(nullptr, id, wal::RecordType::kGroup);
   record.head = batch.heads.back();
   batch.head_bytes += record.head.size();
-  batch.callbacks.push_back([this, id, blob, done = std::move(done)](Code code) {
-    if (code == Code::kOk && !find(id)) {
-      removed_.erase(id);
-      raft::GroupInit init;
-      init.id = id;
-      init.hard = blob.hard;
-      init.damaged = blob.damaged;
-      machine_.role_changed(*add_group(std::move(init)));
-    }
-    done(code);
-  });
+  batch.callbacks.push_back(
+      [this, id, blob, removals = removals(id), done = std::move(done)](Code code) {
+        if (code == Code::kOk && may_begin(id, removals)) {
+          removed_.erase(id);
+          raft::GroupInit init;
+          init.id = id;
+          init.hard = blob.hard;
+          init.damaged = blob.damaged;
+          machine_.role_changed(*add_group(std::move(init)));
+        }
+        done(code == Code::kOk && !find(id) ? Code::kBusy : code);
+      });
 }
 
 // From the first line on nothing of the group leaves this store: acknowledgements and votes that
@@ -47,6 +61,7 @@ void Replica::remove_group(CopysetId id, std::function<void(Code)> done) {
   grave.hard = group.raft().hard();
   grave.damaged = group.raft().damaged();
   removed_[id] = grave;
+  ++removals_[id];
   gone_.push_back(std::move(it->second));
   groups_.erase(it);
   by_id_.erase(id);

@@ -108,15 +108,16 @@ void Replica::form_group(const Genesis& genesis, std::function<void(Code)> done)
   wal::Record& record = batch.add(nullptr, genesis.group, wal::RecordType::kGroup);
   record.head = batch.heads.back();
   batch.head_bytes += record.head.size();
-  batch.callbacks.push_back([this, genesis, done = std::move(done)](Code code) {
-    if (code == Code::kOk && !find(genesis.group)) {
-      raft::GroupInit init;
-      init.id = genesis.group;
-      init.config = genesis.config;
-      machine_.role_changed(*add_group(std::move(init)));
-    }
-    done(code);
-  });
+  batch.callbacks.push_back(
+      [this, genesis, removals = removals(genesis.group), done = std::move(done)](Code code) {
+        if (code == Code::kOk && may_begin(genesis.group, removals)) {
+          raft::GroupInit init;
+          init.id = genesis.group;
+          init.config = genesis.config;
+          machine_.role_changed(*add_group(std::move(init)));
+        }
+        done(code);
+      });
 }
 
 Code Replica::propose_config(ReplicaGroup& group, const raft::Config& config,

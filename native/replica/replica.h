@@ -117,6 +117,8 @@ class Replica {
   void remove_group(CopysetId id, std::function<void(Code)> done);
   // Groups that were removed here, for the checkpoint.
   const std::map<CopysetId, GroupBlob>& removed() const { return removed_; }
+  // How often it was removed since the start: what was ordered before is void.
+  uint64_t removals(CopysetId id) const;
   ReplicaGroup* find(CopysetId id);
   const std::map<CopysetId, ReplicaGroup*>& groups() const { return by_id_; }
   raft::Host& host() { return host_; }
@@ -221,6 +223,7 @@ class Replica {
   void on_peer_append(wire::Connection* connection, wire::Frame& frame);
   void flush_replies(Link& link);
   ReplicaGroup* add_group(raft::GroupInit init);
+  bool may_begin(CopysetId id, uint64_t removals) const;
   void malformed(wire::Connection* connection, const char* what);
   struct Relocation;
   void relocate_next(std::shared_ptr<Relocation> job);
@@ -240,6 +243,7 @@ class Replica {
   std::unordered_map<CopysetId, std::unique_ptr<ReplicaGroup>> groups_;
   std::map<CopysetId, ReplicaGroup*> by_id_;
   std::map<CopysetId, GroupBlob> removed_;
+  std::map<CopysetId, uint64_t> removals_;           // how often since the start
   std::vector<std::unique_ptr<ReplicaGroup>> gone_;  // until no append knows them
   std::map<StoreId, std::unique_ptr<Link>> links_;
   std::deque<std::unique_ptr<Batch>>
