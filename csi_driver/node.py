@@ -240,13 +240,13 @@ class Node(NodeServicer):
         found = mounts_at(mounts, target)
         if found and found[-1].device == number_of(device):
             return device, found[-1]
+        lost = device.state == agent_pb2.DEVICE_STATE_LOST
+        if found and lost and handle is not None:  # perhaps its number has gone
+            owner = await self._devices.owner(found[-1], target, handle)
+            if owner is not Owner.ANOTHER:
+                return device, None
         # As a raw block device, at whatever path leads to it.
-        try:
-            kind, number, _ = await self._mounter.look(target)
-        except CsiError as error:
-            if not is_dead(error) or not found:
-                raise
-            return device, None
+        kind, number, _ = await self._mounter.look(target)
         if kind == "device" and number == number_of(device):
             return device, None
         raise not_found(f"Volume {volume_id} is not at {path}.")
