@@ -87,9 +87,12 @@ bool StoreServer::State::admit(replica::ReplicaGroup& group, Index index,
       if (CURVE_MUTANT("r8_admit_without_space")) return true;
       sync_budget.foreground_ns = loop.now_ns();
       if (reserve(copyset, {range->volume, range->chunk}, range->first_sector, range->sectors,
-                  nullptr) == Space::kOk)
+                  nullptr) == Space::kOk) {
+        if (scratch_blocks.size() >= short_of_blocks) short_of_blocks = 0;
         return true;
+      }
       wants_space = true;
+      short_of_blocks = std::max(short_of_blocks, static_cast<uint32_t>(scratch_blocks.size()));
       return false;
     default:
       return true;
@@ -105,6 +108,7 @@ void StoreServer::State::dropped(replica::ReplicaGroup&, replica::Entry& entry) 
 void StoreServer::State::role_changed(replica::ReplicaGroup& group) {
   Copyset& copyset = copyset_of(group.id());
   copyset.group = &group;
+  short_of_blocks = 0;  // whoever leads now may not have it
   // R8: what an earlier leader's entries take is known by what is set aside here.
   copyset.new_blocks.clear();
   copyset.stuck_for = 0;

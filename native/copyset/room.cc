@@ -85,9 +85,10 @@ bool StoreServer::State::blocks_coming() const {
   return gives_back || giving_back || store->usage().blocks_pending_free != 0;
 }
 
-// What this store grants to each of its leaders.
+// What this store grants to each of its leaders. It is full also with some blocks left, while an
+// entry waits that needs more of them: its leader is to know.
 replica::Room StoreServer::State::room() const {
-  const bool full = store->blocks_available() == 0;
+  const bool full = store->blocks_available() < std::max(short_of_blocks, 1u);
   const uint32_t share = store->blocks_kept() / 2 / std::bit_ceil(leaders_elsewhere);
   return {full ? 0 : std::max(share, 1u), fences_fit(0), full && blocks_coming()};
 }
@@ -184,7 +185,7 @@ void StoreServer::State::look_at_room() {
     ++counters.resignations;
     raft.resign(kAbstainNs, now);
   }
-  wants_space |= store->blocks_available() == 0 && blocks_coming();
+  wants_space |= room().coming;
   if (std::exchange(wants_space, false)) {
     background->applied();
     background->pressed();

@@ -246,10 +246,11 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   uint64_t requests_open = 0;
   std::map<StoreId, Ahead> ahead;
   uint64_t turns = 0, room_looked_ns = 0;
-  uint64_t gave_back_ns = 0;  // when a discard or deletion was applied last
-  bool gives_back = false;    // a discard or deletion was applied, and no pass began since then
-  bool giving_back = false;   // the pass that runs now has some
-  bool wants_space = false;   // an entry was not taken, or a replica not filled, since then
+  uint64_t gave_back_ns = 0;     // when a discard or deletion was applied last
+  bool gives_back = false;       // a discard or deletion was applied, and no pass began since then
+  bool giving_back = false;      // the pass that runs now has some
+  bool wants_space = false;      // an entry was not taken, or a replica not filled, since then
+  uint32_t short_of_blocks = 0;  // what the largest entry that was not taken needs
   uint32_t leaders_elsewhere = 1;  // stores that may lead a copyset of this one, as last counted
   std::vector<uint32_t> scratch_blocks;
   bool listening = false, stopping = false, out_of_service = false;
