@@ -107,6 +107,9 @@ def watch_memory() -> None:
         counters = Path("/proc/vmstat").read_text().splitlines()
         if any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in counters):
             say("FAIL the out-of-memory killer has ended a process")
+            for line in run("dmesg").splitlines():
+                if "Killed process" in line or "oom-kill:" in line:
+                    say(f"LOG {line}")
             say("END")
             os._exit(0)
 
