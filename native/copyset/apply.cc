@@ -86,14 +86,8 @@ bool StoreServer::State::admit(replica::ReplicaGroup& group, Index index,
     case CommandType::kWrite:
       if (CURVE_MUTANT("r8_admit_without_space")) return true;
       sync_budget.foreground_ns = loop.now_ns();
-      if (reserve(copyset, {range->volume, range->chunk}, range->first_sector, range->sectors,
-                  nullptr) == Space::kOk) {
-        if (scratch_blocks.size() >= short_of_blocks) short_of_blocks = 0;
-        return true;
-      }
-      wants_space = true;
-      short_of_blocks = std::max(short_of_blocks, static_cast<uint32_t>(scratch_blocks.size()));
-      return false;
+      return reserve(copyset, {range->volume, range->chunk}, range->first_sector, range->sectors,
+                     nullptr) == Space::kOk;
     default:
       return true;
   }

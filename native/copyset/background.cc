@@ -58,7 +58,6 @@ Background::~Background() = default;
 void Background::start() {
   begun_ns_ = server_.loop.now_ns();
   applied();  // what recovery replayed
-  arm();
 }
 
 void Background::stop() {
@@ -77,11 +76,11 @@ void Background::applied() {
     dirty_since_ns_ = applied_ns_;
     if (!running_) arm();
   }
-  if (!running_ && !stopping_ && !failed_ && much_came()) begin();
+  if (may_begin() && much_came()) begin();
 }
 
 void Background::pressed() {
-  if (!running_ && !stopping_ && !failed_) begin();
+  if (may_begin()) begin();
 }
 
 uint64_t Background::undrained_bytes() const {
@@ -97,12 +96,12 @@ void Background::run_now(std::function<void(Code)> done) {
 // What was written lately may be written again, and costs those who write now: it waits until they
 // pause. What votes and commits leave in the log has no hurry at all.
 void Background::arm() {
-  if (stopping_) return;
+  if (stopping_ || failed_) return;
   const ServerOptions& options = server_.options;
-  const uint64_t latest = dirty_ ? dirty_since_ns_ + options.checkpoint_interval_ns
-                                 : server_.loop.now_ns() + options.checkpoint_interval_ns;
-  const uint64_t idle = dirty_ ? applied_ns_ + options.checkpoint_idle_ns : latest;
-  server_.loop.arm(&timer_, std::min(idle, latest));
+  const uint64_t due = dirty_ ? std::min(applied_ns_ + options.checkpoint_idle_ns,
+                                         dirty_since_ns_ + options.checkpoint_interval_ns)
+                              : server_.loop.now_ns() + options.checkpoint_interval_ns;
+  server_.loop.arm(&timer_, due);
 }
 
 void Background::on_timer() {
@@ -112,7 +111,7 @@ void Background::on_timer() {
   const bool old = now >= dirty_since_ns_ + options.checkpoint_interval_ns;
   const bool grown = server_.wal->head_position() != last_cut_head_ &&
                      now >= begun_ns_ + options.checkpoint_interval_ns;
-  if (!running_ && !stopping_ && !failed_ && (dirty_ ? idle || old : grown)) begin();
+  if (may_begin() && (dirty_ ? idle || old : grown)) begin();
   if (!running_) arm();
 }
 
@@ -150,7 +149,7 @@ void Background::begin() {
 void Background::sort_work() {
   for (Work& work : work_) {
     const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
-    const uint16_t data = block.present & ~block.zero;
+    const uint16_t data = block.data();
     if (data)
       work.window =
           server_.wal_position(block.wal_sector[std::countr_zero(data)]) / LogWindow::kBytes;
@@ -210,7 +209,7 @@ void Background::next_window() {
   for (; window_end_ < work_.size() && work_[window_end_].window == window; ++window_end_) {
     const Work& work = work_[window_end_];
     const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
-    for (uint16_t data = block.present & ~block.zero; data; data &= data - 1) {
+    for (uint16_t data = block.data(); data; data &= data - 1) {
       const uint64_t position = server_.wal_position(block.wal_sector[std::countr_zero(data)]);
       if (position / LogWindow::kBytes == window) positions_.push_back(position);
     }
@@ -227,7 +226,7 @@ bool Background::start_job(Job* job) {
   const Work& work = job->work;
   const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
   ++server_.counters.background_blocks;
-  const uint16_t data = block.present & ~block.zero;
+  const uint16_t data = block.data();
   if (!data) return false;
   if (!job->buffer) job->buffer = server_.pool.take(kBlockBytes);
   job->unread = 0;
@@ -244,23 +243,14 @@ bool Background::start_job(Job* job) {
       ++end;
     const uint64_t position = server_.wal_position(block.wal_sector[sector]);
     std::byte* into = job->buffer.data() + sector * kSectorBytes;
-    bool found = true;
-    for (uint32_t at = sector; found && at < end; ++at) {
-      const size_t offset = (at - sector) * size_t{kSectorBytes};
-      const auto bytes = window_.find(position + offset);
-      found = !bytes.empty();
-      if (found) std::memcpy(into + offset, bytes.data(), bytes.size());
-    }
-    if (found) {
-      sector = end;
-      continue;
-    }
+    const std::span<std::byte> part(into, (end - sector) * size_t{kSectorBytes});
+    sector = end;
+    if (window_.copy(position, part)) continue;
     wal::ReadOp& op = job->runs[runs++].op;
     op.position = position;
-    op.into = {into, (end - sector) * static_cast<size_t>(kSectorBytes)};
+    op.into = part;
     ++job->reads_left;
     server_.wal->read(&op);
-    sector = end;
   }
   job_read_done(job);  // completions come later, never from inside read()
   return true;
@@ -271,7 +261,7 @@ void Background::job_read_done(Job* job) {
   if (--job->reads_left) return;
   const Work& work = job->work;
   const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
-  const uint16_t data = block.present & ~block.zero;
+  const uint16_t data = block.data();
   job->bad = job->unread;
   for (uint32_t sector = 0; sector < kSectorsPerBlock; ++sector) {
     if (!((data & ~job->unread) >> sector & 1)) continue;
@@ -293,7 +283,7 @@ void Background::job_read_done(Job* job) {
 void Background::write_job(Job* job) {
   const Work& work = job->work;
   const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
-  const uint16_t data = block.present & ~block.zero;
+  const uint16_t data = block.data();
   for (uint32_t sector = 0; sector < kSectorsPerBlock; ++sector) {
     if (!(data >> sector & 1)) continue;
     job->write.crc[sector] = block.crc[sector];
@@ -354,7 +344,7 @@ void Background::checkpointed(int32_t result) {
     if (copyset->group) server_.sweep_reservations(*copyset);
   }
   if (no_room) {
-    dirty_ = true;
+    applied();  // the next pass tries again, once this has rested
     base::log(base::LogLevel::kError, "checkpoint_has_no_room_for_fences",
               {{"blob_bytes", server_.blob_bytes()},
                {"blob_bytes_max", server_.store->usage().blob_bytes_max}});

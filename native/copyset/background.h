@@ -35,6 +35,7 @@ class Background {
   struct Job;
   void on_timer();
   void arm();
+  bool may_begin() const { return !running_ && !stopping_ && !failed_; }
   bool much_came() const;
   void begin();
   void sort_work();

@@ -1,6 +1,7 @@
 #include "native/copyset/log_window.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace curve::copyset {
 namespace {
@@ -52,6 +53,15 @@ void LogWindow::add(uint64_t start) {
 void LogWindow::read_done(Piece* piece) {
   if (piece->op.result < 0) piece->bytes = {};
   if (--loading_ == 0) std::exchange(done_, nullptr)();
+}
+
+bool LogWindow::copy(uint64_t position, std::span<std::byte> into) const {
+  for (size_t at = 0; at < into.size(); at += kSectorBytes) {
+    const auto sector = find(position + at);
+    if (sector.empty()) return false;
+    std::memcpy(into.data() + at, sector.data(), sector.size());
+  }
+  return true;
 }
 
 std::span<const std::byte> LogWindow::find(uint64_t position) const {

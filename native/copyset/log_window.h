@@ -1,6 +1,6 @@
 // What the background step reads of the log, a window of it at a time: small writes that were
 // appended together are read together, in pieces of 1 MiB, and not sector by sector from all over
-// the log. Invariant: what find() gives is what stood at that position when it was read, checked by
+// the log. Invariant: what copy() gives is what stood at that position when it was read, checked by
 // nobody yet; a piece that could not be read is not there. One loop thread; its memory goes back to
 // the pool with drop().
 #pragma once
@@ -24,8 +24,8 @@ class LogWindow {
   // sectors; they are sorted here) lie. `done` comes later, or not at all: false, nothing is to be
   // read.
   bool load(std::vector<uint64_t>& positions, std::function<void()> done);
-  // The sector at this position, or nothing.
-  std::span<const std::byte> find(uint64_t position) const;
+  // False: not all of these sectors are there.
+  bool copy(uint64_t position, std::span<std::byte> into) const;
   void drop() { pieces_.clear(); }
 
  private:
@@ -36,6 +36,7 @@ class LogWindow {
     wal::ReadOp op;
   };
   uint64_t start_of(uint64_t position) const;
+  std::span<const std::byte> find(uint64_t position) const;  // one sector, or nothing
   void add(uint64_t start);
   void read_done(Piece* piece);
 

@@ -167,7 +167,7 @@ uint16_t Overlay::zero_mask(const ChunkKey& key, uint32_t block) const {
 bool Overlay::active_has_data(const ChunkKey& key, uint32_t block) const {
   Chunk* chunk = find_chunk(key);
   const uint32_t id = chunk ? active(*chunk)[block] : 0;
-  return id && (pool_.at(id).present & ~pool_.at(id).zero);
+  return id && pool_.at(id).data();
 }
 
 void Overlay::drop_frozen() {

@@ -24,6 +24,7 @@ struct OverlayBlock {
       wal_sector;  // logical WAL position / kSectorBytes, low 32 bits
   std::array<uint32_t, kSectorsPerBlock> crc;
   std::array<uint32_t, kSectorsPerBlock> index_low;  // low 32 bits of the entry's index
+  uint16_t data() const { return present & ~zero; }  // those that stand in the WAL
 };
 
 class OverlayPool {

@@ -79,12 +79,15 @@ StoreServer::State::Space StoreServer::State::reserve(Copyset& copyset, const Ch
                           !store->has_page({copyset.id, chunk, static_cast<uint8_t>(page)});
     if (!store->reserve(1, new_page ? 1 : 0, !leader)) {
       wants_space = true;
+      if (!leader)
+        short_of_blocks = std::max(short_of_blocks, static_cast<uint32_t>(wanted.size()));
       return blocks_coming() ? Space::kComing : Space::kFull;
     }
     copyset.reserved_blocks.insert({chunk, block});
     if (new_page) copyset.reserved_pages.insert(page_key);
     if (fresh) ++*fresh;
   }
+  if (!leader && wanted.size() >= short_of_blocks) short_of_blocks = 0;
   return Space::kOk;
 }
 

@@ -17,9 +17,9 @@ uint64_t Replica::removals(CopysetId id) const {
 // R1: an order that became durable when its replica had been removed again (it was repeated, and
 // the log was slow) would bring it back with what it knew then, and without the vote that it gave
 // since.
-bool Replica::may_begin(CopysetId id, uint64_t removals) const {
+bool Replica::may_begin(CopysetId id, uint64_t removals_then) const {
   return !groups_.contains(id) &&
-         (this->removals(id) == removals || CURVE_MUTANT("r1_begin_after_removal"));
+         (removals(id) == removals_then || CURVE_MUTANT("r1_begin_after_removal"));
 }
 
 void Replica::join_group(CopysetId id, std::function<void(Code)> done) {

@@ -223,7 +223,7 @@ class Replica {
   void on_peer_append(wire::Connection* connection, wire::Frame& frame);
   void flush_replies(Link& link);
   ReplicaGroup* add_group(raft::GroupInit init);
-  bool may_begin(CopysetId id, uint64_t removals) const;
+  bool may_begin(CopysetId id, uint64_t removals_then) const;
   void malformed(wire::Connection* connection, const char* what);
   struct Relocation;
   void relocate_next(std::shared_ptr<Relocation> job);
