@@ -128,7 +128,9 @@ class AdminServicer(ChunkserverAdminServicer):
         self, request: pb.RemoveReplicaRequest, _: Any
     ) -> pb.RemoveReplicaResponse:
         self._check(request.header, request.store_id)
-        done = await self._store.remove_replica(request.copyset_id, request.config_index)
+        done = await self._store.remove_replica(
+            request.copyset_id, request.config_index, request.leader_term
+        )
         return pb.RemoveReplicaResponse(removed=done.removed)
 
     async def TransferLeader(

@@ -53,7 +53,7 @@ class MembersDone:
 
 @dataclass(frozen=True, slots=True)
 class RemoveDone:
-    """Answer to `remove_replica`. False: it knows that it is a member by a later configuration."""
+    """Answer to `remove_replica`. False: it may be a member by a later configuration."""
 
     ticket: int
     removed: bool
@@ -140,7 +140,7 @@ class NativeStore(Protocol):
         """`change`: add_learner, promote, remove, prefer. Ticket, then MembersDone."""
         ...
 
-    def remove_replica(self, copyset: int, config_index: int) -> int:
+    def remove_replica(self, copyset: int, config_index: int, leader_term: int) -> int:
         """Ticket, then RemoveDone once durable."""
         ...
 

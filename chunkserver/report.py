@@ -3,7 +3,7 @@
 `status()` of the native store has these keys (ids are UUIDs: 16 bytes, or text):
   capacity_bytes, used_bytes, reserved_bytes, wal_capacity_bytes, wal_used_bytes,
   copysets: [{id, role (follower, candidate, leader, learner, syncing), term, leader (id or None),
-              commit_index, applied_index, last_index, config_index, config_committed, damaged,
+              commit_index, applied_index, last_index, config_index, config_settled, damaged,
               used_bytes, sync_bytes_done, sync_bytes_total,
               peers: [{store_id, lag_entries, role (voter, learner), active, syncing}]}],
   failure: a sentence when the store is out of service, else "",
@@ -73,7 +73,7 @@ def _replica(copyset: dict[str, Any]) -> pb.ReplicaReport:
         last_index=int(copyset.get("last_index", 0)),
         peers=[_peer(peer) for peer in copyset.get("peers", ())],
         config_index=int(copyset.get("config_index", 0)),
-        config_committed=bool(copyset.get("config_committed", False)),
+        config_committed=bool(copyset.get("config_settled", False)),
         damaged=bool(copyset.get("damaged", False)),
         used_bytes=int(copyset.get("used_bytes", 0)),
         sync_bytes_done=int(copyset.get("sync_bytes_done", 0)),

@@ -139,9 +139,11 @@ class Store:
         )
         return done
 
-    async def remove_replica(self, copyset: int, config_index: int) -> RemoveDone:
+    async def remove_replica(self, copyset: int, config_index: int, leader_term: int) -> RemoveDone:
         """Answered once durable. Raises CurveError."""
-        done: RemoveDone = await self._ticket(self.native.remove_replica(copyset, config_index))
+        done: RemoveDone = await self._ticket(
+            self.native.remove_replica(copyset, config_index, leader_term)
+        )
         return done
 
     async def transfer(self, copyset: int, store_id: bytes) -> TransferDone:

@@ -74,7 +74,7 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
         cbool syncing
         cbool learner
         uint64_t config_index
-        cbool config_committed
+        cbool config_settled
         uint64_t used_blocks
         uint64_t sync_bytes_done
         uint64_t sync_bytes_total
@@ -125,7 +125,7 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
         uint64_t transfer(uint64_t copyset, const StoreId& to)
         uint64_t join(vector[uint64_t] copysets)
         uint64_t change_members(const MemberOrder& order)
-        uint64_t remove_replica(uint64_t copyset, uint64_t config_index)
+        uint64_t remove_replica(uint64_t copyset, uint64_t config_index, uint64_t leader_term)
         void set_limits(const SyncLimits& limits)
         void checkpoint()
         ServerStatus status(cbool with_copysets)
@@ -391,8 +391,8 @@ cdef class StoreServer:
         cdef int number = _CHANGES[change]
         return self._open().change_members(member_order(copyset, number, _to_id(store_id), voters_min))
 
-    def remove_replica(self, uint64_t copyset, uint64_t config_index):
-        return self._open().remove_replica(copyset, config_index)
+    def remove_replica(self, uint64_t copyset, uint64_t config_index, uint64_t leader_term):
+        return self._open().remove_replica(copyset, config_index, leader_term)
 
     def set_limits(self, uint64_t sync_bytes_per_second, uint32_t syncs_at_once):
         cdef SyncLimits limits
@@ -431,7 +431,7 @@ cdef class StoreServer:
                 "role": "syncing" if c.syncing else "learner" if c.learner else _ROLES[role_number(status.copysets[i])],
                 "term": c.term, "leader": leader if any(leader) else None,
                 "commit_index": c.commit, "applied_index": c.applied, "first_index": c.first, "last_index": c.last,
-                "damaged": bool(c.damaged), "config_index": c.config_index, "config_committed": bool(c.config_committed),
+                "damaged": bool(c.damaged), "config_index": c.config_index, "config_settled": bool(c.config_settled),
                 "used_bytes": c.used_blocks * _BLOCK_BYTES,
                 "sync_bytes_done": c.sync_bytes_done, "sync_bytes_total": c.sync_bytes_total,
                 "peers": [

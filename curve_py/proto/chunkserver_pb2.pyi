@@ -206,16 +206,18 @@ class ChangeMembersResponse(_message.Message):
     def __init__(self, applied: _Optional[bool] = ..., leader_store_id: _Optional[bytes] = ..., busy: _Optional[str] = ..., config_index: _Optional[int] = ..., voters: _Optional[_Iterable[bytes]] = ..., learners: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class RemoveReplicaRequest(_message.Message):
-    __slots__ = ("header", "store_id", "copyset_id", "config_index")
+    __slots__ = ("header", "store_id", "copyset_id", "config_index", "leader_term")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
     COPYSET_ID_FIELD_NUMBER: _ClassVar[int]
     CONFIG_INDEX_FIELD_NUMBER: _ClassVar[int]
+    LEADER_TERM_FIELD_NUMBER: _ClassVar[int]
     header: _common_pb2.RequestHeader
     store_id: bytes
     copyset_id: int
     config_index: int
-    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., copyset_id: _Optional[int] = ..., config_index: _Optional[int] = ...) -> None: ...
+    leader_term: int
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., copyset_id: _Optional[int] = ..., config_index: _Optional[int] = ..., leader_term: _Optional[int] = ...) -> None: ...
 
 class RemoveReplicaResponse(_message.Message):
     __slots__ = ("removed",)

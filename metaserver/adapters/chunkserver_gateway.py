@@ -122,10 +122,13 @@ class GrpcChunkserverGateway:
         return ChangeOutcome(answer.applied, answer.leader_store_id or None, answer.busy)
 
     async def remove_replica(
-        self, address: str, store_id: bytes, copyset_id: int, config_index: int
+        self, address: str, store_id: bytes, copyset_id: int, config_index: int, leader_term: int
     ) -> None:
         request = pb.RemoveReplicaRequest(
-            store_id=store_id, copyset_id=copyset_id, config_index=config_index
+            store_id=store_id,
+            copyset_id=copyset_id,
+            config_index=config_index,
+            leader_term=leader_term,
         )
         await self._call(address, "RemoveReplica", request, _CALL_SECONDS)
 

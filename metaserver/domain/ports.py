@@ -280,9 +280,9 @@ class ChunkserverGateway(Protocol):
         ...
 
     async def remove_replica(
-        self, address: str, store_id: bytes, copyset_id: int, config_index: int
+        self, address: str, store_id: bytes, copyset_id: int, config_index: int, leader_term: int
     ) -> None:
-        """`config_index`: of a committed configuration in which the store is no member."""
+        """`config_index`: of what the leader of that term has committed without the store."""
         ...
 
     async def transfer_leader(

@@ -22,7 +22,8 @@ class Leftover:
 
     store_id: bytes
     copyset_id: int
-    config_index: int  # of a committed configuration without it
+    config_index: int  # of a committed configuration without it; 0: that of genesis
+    leader_term: int  # of the leader that has said so
 
 
 def assess(
@@ -98,7 +99,8 @@ def _bytes_there(heard: Heard, store_id: bytes, copyset_id: int) -> int:
 def find_leftovers(tables: Tables, heard: Heard) -> list[Leftover]:
     """Replicas that no table and no move knows, of which a leader has committed that they are out.
 
-    A replica that is a member in a later configuration refuses to go: an old report does no harm.
+    A replica that may be a member by a later configuration refuses to go: an old report does no
+    harm.
     """
     found = []
     for store_id, heartbeat in heard.heartbeats.items():
@@ -112,19 +114,19 @@ def find_leftovers(tables: Tables, heard: Heard) -> list[Leftover]:
                 continue
             if move is not None and store_id == move.target:
                 continue
-            index = _committed_without(heard, copyset_id, store_id)
-            if index:
-                found.append(Leftover(store_id, copyset_id, index))
+            report = _settled_without(heard, copyset_id, store_id)
+            if report is not None:
+                found.append(Leftover(store_id, copyset_id, report.config_index, report.term))
     return found
 
 
-def _committed_without(heard: Heard, copyset_id: int, store_id: bytes) -> int:
-    """Index of the leader's configuration, if it is committed and does not have the store; or 0."""
+def _settled_without(heard: Heard, copyset_id: int, store_id: bytes) -> pb.ReplicaReport | None:
+    """What the leader reports, if its configuration is committed and does not have the store."""
     leader = heard.leader_of(copyset_id)
     report = heard.report_of(leader[1], copyset_id) if leader else None
     if leader is None or report is None or report.role != pb.REPLICA_ROLE_LEADER:
-        return 0
+        return None
     members = {leader[1], *(peer.store_id for peer in report.peers)}
     if not report.config_committed or store_id in members:
-        return 0
-    return report.config_index
+        return None
+    return report

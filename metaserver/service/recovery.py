@@ -334,6 +334,7 @@ class Recovery:
                 leftover.store_id,
                 leftover.copyset_id,
                 leftover.config_index,
+                leftover.leader_term,
             )
         except UnreachableError as error:
             self._complain(leftover.copyset_id, str(error))

@@ -211,27 +211,32 @@ void StoreServer::set_limits(const SyncLimits& limits) {
 
 namespace {
 
-// Does this replica know that it is a member by that configuration or a later one? What it has at
-// `config_index` may contradict that: then the later one was never committed.
-bool member_later(raft::Group& raft, const StoreId& self, Index config_index) {
+// R1: may this replica be a member by that configuration or by a later one? One that is behind it
+// in this log, not known to be committed, and of an older term than that leader's is not in the
+// leader's log and never was committed: whatever was committed before a leader's term is in its
+// log, and nothing of an older term is committed any more behind its no-op (Raft, leader
+// completeness). One of that term or a later one may have come after the leader said so.
+bool member_later(raft::Group& raft, const StoreId& self, const CommittedConfig& without) {
   if (CURVE_MUTANT("r1_remove_a_member")) return false;
   const Index index = raft.config_index();
   if (!raft::find_member(raft.config(), self)) return false;
-  if (index <= config_index) return index == config_index && index <= raft.commit();
-  const bool retained = config_index >= raft.first_index() && config_index <= raft.last_index();
-  return !retained || raft.slot(config_index).type == raft::EntryType::kConfig;
+  const bool committed = index == raft.committed_config_index();
+  if (index <= without.index) return index == without.index && committed;
+  return committed ||
+         (raft.term_at(index) >= without.leader_term && !CURVE_MUTANT("r1_not_known_is_never"));
 }
 
 }  // namespace
 
-void StoreServer::remove_replica(CopysetId id, Index config_index, std::function<void(bool)> done) {
+void StoreServer::remove_replica(CopysetId id, const CommittedConfig& without,
+                                 std::function<void(bool)> done) {
   State& state = *state_;
   if (state.stopping || state.out_of_service) return done(false);
   if (auto running = state.removals.find(id); running != state.removals.end())
     return running->second.push_back(std::move(done));
   replica::ReplicaGroup* group = state.replica->find(id);
   if (!group) return done(true);
-  if (member_later(group->raft(), state.identity.id, config_index)) return done(false);
+  if (member_later(group->raft(), state.identity.id, without)) return done(false);
   state.removals[id].push_back(std::move(done));
   state.forget(state.copyset_of(id));
   state.replica->remove_group(id, [this, id](Code code) {

@@ -66,11 +66,11 @@ struct Membership : Spine {
     return outcome;
   }
 
-  bool remove(int i, CopysetId copyset, Index config_index) {
+  bool remove(int i, CopysetId copyset, Index config_index, Term leader_term = 1) {
     bool answered = false, removed = false;
     run_until(
         [&] {
-          servers[i]->remove_replica(copyset, config_index, [&](bool result) {
+          servers[i]->remove_replica(copyset, {config_index, leader_term}, [&](bool result) {
             removed = result;
             answered = true;
           });
@@ -121,7 +121,7 @@ TEST_F(Membership, AnOrderThatIsLateBringsNoRemovedReplicaBack) {
   run_until(
       [&] {
         servers[3]->join({id(0)}, [&](std::vector<CopysetId>) {
-          servers[3]->remove_replica(id(0), 1, [&](bool result) { removed = result; });
+          servers[3]->remove_replica(id(0), {1, 1}, [&](bool result) { removed = result; });
         });
         servers[3]->join({id(0)}, [&](std::vector<CopysetId> joined) {
           again = std::move(joined);
@@ -183,6 +183,49 @@ TEST_F(Membership, AReplacedReplicaIsRemovedAndMayComeBack) {
     ASSERT_EQ(io(client::IoType::kRead, round * (20ull << 20), got), Code::kOk);
     EXPECT_TRUE(got == data);
   }
+}
+
+// R1: a leader alone makes store 3 a learner, which has the entry; others lead then, without it, by
+// the configuration of genesis. Nobody sends the learner anything any more that would tell it.
+TEST_F(Membership, ALearnerThatOnlyALostLeaderKnewIsRemoved) {
+  const CopysetId copyset = id(0);
+  run_until([] {}, [&] { return leader(copyset) >= 0; });
+  const int at = leader(copyset);
+  raft::Group& lost = servers[at]->replica().find(copyset)->raft();
+  const Term term = lost.term();
+  EXPECT_TRUE(lost.config_settled());
+  EXPECT_EQ(join(3, {copyset}).size(), 1u);
+  raft::Group& stray = servers[3]->replica().find(copyset)->raft();
+  int stopped = 0;
+  run_until(
+      [&] {
+        for (int i = 0; i < 3; ++i) {
+          if (i != at) servers[i]->stop([&] { ++stopped; });
+        }
+        servers[at]->change_members({copyset, MemberChange::kAddLearner, store(3), 3},
+                                    [](MemberOutcome) {});
+      },
+      [&] { return stopped == 2 && stray.config().count == 4; });
+  EXPECT_FALSE(lost.config_settled());
+  for (int i = 0; i < 3; ++i) {
+    if (i != at) servers[i].reset();
+  }
+  stop_server(at);
+  for (int i = 0; i < 3; ++i) {
+    if (i != at) open_server(i);
+  }
+  for (int i = 0; i < 3; ++i) {
+    if (i != at) introduce(i);
+  }
+  run_until([] {}, [&] { return leader(copyset) >= 0; });
+  raft::Group& now = servers[leader(copyset)]->replica().find(copyset)->raft();
+  EXPECT_TRUE(now.config_settled());
+  EXPECT_EQ(now.config_index(), 0u);
+  EXPECT_EQ(stray.term_at(stray.config_index()), term);
+  // What the lost leader said before it changed the members says nothing of that change.
+  EXPECT_FALSE(remove(3, copyset, 0, term));
+  EXPECT_TRUE(remove(3, copyset, 0, now.term()));
+  EXPECT_EQ(servers[3]->replica().find(copyset), nullptr);
 }
 
 TEST_F(Membership, OrdersOutOfPlaceAreRefusedWithAReason) {

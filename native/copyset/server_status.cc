@@ -67,7 +67,7 @@ ServerStatus StoreServer::status(bool with_copysets) const {
     status.syncing = raft.syncing();
     status.learner = !raft::is_voter(raft.config(), state.identity.id);
     status.config_index = raft.config_index();
-    status.config_committed = raft.config_index() <= raft.commit();
+    status.config_settled = raft.config_settled();
     status.used_blocks = state.store->mapped_blocks(id);
     const auto own = state.copysets.find(id);
     if (own != state.copysets.end()) status.used_blocks += own->second->reserved_blocks.size();

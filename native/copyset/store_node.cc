@@ -202,14 +202,15 @@ uint64_t StoreNode::change_members(const MemberOrder& order) {
   return ticket;
 }
 
-uint64_t StoreNode::remove_replica(CopysetId copyset, Index config_index) {
+uint64_t StoreNode::remove_replica(CopysetId copyset, Index config_index, Term leader_term) {
   const uint64_t ticket = state_->next_ticket++;
   state_->thread->call([=, this] {
-    state_->server->remove_replica(copyset, config_index, [this, ticket](bool removed) {
-      StoreEvent event{.type = StoreEventType::kRemoveDone, .ticket = ticket};
-      event.applied = removed;
-      state_->events.push(std::move(event));
-    });
+    state_->server->remove_replica(
+        copyset, {config_index, leader_term}, [this, ticket](bool removed) {
+          StoreEvent event{.type = StoreEventType::kRemoveDone, .ticket = ticket};
+          event.applied = removed;
+          state_->events.push(std::move(event));
+        });
   });
   return ticket;
 }

@@ -60,7 +60,7 @@ class StoreNode {
   uint64_t transfer(CopysetId copyset, const StoreId& to);
   uint64_t join(std::vector<CopysetId> copysets);
   uint64_t change_members(const MemberOrder& order);
-  uint64_t remove_replica(CopysetId copyset, Index config_index);
+  uint64_t remove_replica(CopysetId copyset, Index config_index, Term leader_term);
   void set_limits(const SyncLimits& limits);
   void checkpoint();  // soon
   ServerStatus status(bool with_copysets);

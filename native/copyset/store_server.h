@@ -69,7 +69,7 @@ struct CopysetStatus {
   bool damaged, syncing;
   bool learner;  // no voter of its configuration, or without one (R1)
   Index config_index;
-  bool config_committed;
+  bool config_settled;                         // leader
   uint64_t used_blocks;                        // mapped, or set aside for what is in the log (R8)
   uint64_t sync_bytes_done, sync_bytes_total;  // while it is being filled; 0 of 0: not known yet
   std::vector<raft::Member> members;
@@ -174,6 +174,12 @@ struct MemberOutcome {
   raft::Config config;  // in force
 };
 
+// The configuration that a leader has in force, settled (raft::Group::config_settled).
+struct CommittedConfig {
+  Index index = 0;  // 0: genesis
+  Term leader_term = 0;
+};
+
 struct SyncLimits {
   uint64_t bytes_per_second = 0;  // taken in by chunk sync, all copysets together; 0: no limit
   uint32_t syncs_at_once = 0;     // copysets being filled at a time; 0: no limit
@@ -220,11 +226,11 @@ class StoreServer {
             std::function<void(std::vector<CopysetId>)> done);
   // By the leader; idempotent; `done` when committed, or when it is clear that it will not be.
   void change_members(const MemberOrder& order, std::function<void(MemberOutcome)> done);
-  // Takes the replica off this store, which is no member by the committed configuration at
-  // `config_index`. What it promised stays (R2); its space comes back with the next checkpoint.
-  // `done(true)` when that is durable, also when there was none; false: it is a member by a later
-  // configuration.
-  void remove_replica(CopysetId copyset, Index config_index, std::function<void(bool)> done);
+  // Takes the replica off this store, which is no member by the configuration `without`. What it
+  // promised stays (R2); its space comes back with the next checkpoint. `done(true)` when that is
+  // durable, also when there was none; false: it may be a member by a later configuration.
+  void remove_replica(CopysetId copyset, const CommittedConfig& without,
+                      std::function<void(bool)> done);
   void set_limits(const SyncLimits& limits);
   void checkpoint_now(std::function<void(Code)> done);
   // Begins a pass now, or goes on with the one that runs; 0: at the rate of the options.

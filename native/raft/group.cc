@@ -272,6 +272,10 @@ const Config& Group::config() const { return core_->config(); }
 Index Group::config_index() const { return core_->configs.current_index(); }
 const Config& Group::committed_config() const { return core_->configs.oldest(); }
 Index Group::committed_config_index() const { return core_->configs.oldest_index(); }
+bool Group::config_settled() const {
+  return role() == Role::kLeader && config_index() <= commit() &&
+         (core_->noop <= commit() || CURVE_MUTANT("r1_settled_before_noop"));
+}
 Index Group::commit() const { return core_->commit; }
 Index Group::applied() const { return core_->applied; }
 Index Group::first_index() const { return core_->log.first(); }

@@ -90,6 +90,9 @@ class Group {
   // what a checkpoint or a sync carries: the one in force may yet be rolled back
   const Config& committed_config() const;
   Index committed_config_index() const;
+  // Leader: the configuration in force is committed, and so is the no-op of the term. Then one of
+  // an older term that is not in this log was never committed and never will be.
+  bool config_settled() const;
   Index commit() const;
   Index applied() const;
   Index first_index() const;  // first retained; last_index() + 1 when the log is empty

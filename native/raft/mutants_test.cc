@@ -96,6 +96,7 @@ TEST(Mutants, ReadDifferentlyInScenarios) {
   EXPECT_EQ(read_differently("membership", "promote_before_filled"), "differently");
   EXPECT_EQ(read_differently("sync_quorum", "r10_sync_shrinks_quorum"), "differently");
   EXPECT_EQ(read_differently("commit_own_term", "raft_commit_older_term"), "differently");
+  EXPECT_EQ(read_differently("commit_own_term", "r1_settled_before_noop"), "differently");
 }
 
 TEST(NoMutant, IsNotCaught) { EXPECT_EQ(first_seed_caught(60), 0u); }

@@ -449,6 +449,7 @@ void Scenario::show_log(Node& n) {
     const Member& m = g->config().members[i];
     line << ' ' << name_of(m.store) << (m.role == MemberRole::kLearner ? "(learner)" : "");
   }
+  if (g->config_settled()) line << "; settled";
   say(line.str());
 }
 

@@ -48,7 +48,7 @@ std::optional<Membership::Report> Membership::report(size_t index) {
     if (!group || !group->is_leader() || group->raft().term() <= newest) continue;
     raft::Group& raft = group->raft();
     newest = raft.term();
-    found = {number, raft.config(), raft.config_index(), raft.config_index() <= raft.commit()};
+    found = {number, raft.config(), {raft.config_index(), newest}, raft.config_settled()};
   }
   return found;
 }
@@ -142,7 +142,7 @@ void Membership::disturb(size_t index, const Report& seen) {
   if (!seen.committed) return;
   for (size_t number = 0; number < stores_.count(); ++number) {
     if (!raft::find_member(seen.config, StoreNodes::store_id(number)))
-      remove(index, number, seen.config_index);
+      remove(index, number, seen.at);
   }
 }
 
@@ -179,11 +179,11 @@ void Membership::join(size_t index, size_t store) {
   });
 }
 
-void Membership::remove(size_t index, size_t store, Index config_index) {
-  send(store, [this, index, store, config_index](copyset::StoreServer& server) {
+void Membership::remove(size_t index, size_t store, const copyset::CommittedConfig& without) {
+  send(store, [this, index, store, without](copyset::StoreServer& server) {
     if (!server.replica().find(stores_.copyset_id(index))) return;
     const std::pair<size_t, size_t> key{index, store};
-    server.remove_replica(stores_.copyset_id(index), config_index,
+    server.remove_replica(stores_.copyset_id(index), without,
                           [this, key, joins = joins_[key]](bool removed) {
                             if (!removed) return;
                             ++verdict_.counts["removals"];
@@ -242,7 +242,7 @@ void Membership::mend(size_t index) {
   if (alive > kVoters && spare) return change(index, *seen, MemberChange::kRemove, *spare);
   for (size_t number = 0; number < stores_.count(); ++number) {
     if (has_replica(index, number) && !raft::find_member(config, StoreNodes::store_id(number)))
-      remove(index, number, seen->config_index);
+      remove(index, number, seen->at);
   }
 }
 

@@ -34,7 +34,7 @@ class Membership {
   struct Report {  // of a leader
     size_t store = 0;
     raft::Config config;
-    Index config_index = 0;
+    copyset::CommittedConfig at;  // if so
     bool committed = false;
   };
   std::optional<Report> report(size_t index);
@@ -46,7 +46,7 @@ class Membership {
   void mend(size_t index);
   void change(size_t index, const Report& seen, copyset::MemberChange kind, const StoreId& store);
   void join(size_t index, size_t store);
-  void remove(size_t index, size_t store, Index config_index);
+  void remove(size_t index, size_t store, const copyset::CommittedConfig& without);
   void send(size_t store, std::function<void(copyset::StoreServer&)> order);
   bool has_replica(size_t index, size_t store);
   size_t number_of(const StoreId& store) const;

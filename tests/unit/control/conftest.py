@@ -257,8 +257,8 @@ class FakeStore:
         members = [store for store, _ in self.formed[copyset][0]]
         return self._answer("MembersDone", True, self.store_id, "", 4, members, [store_id])
 
-    def remove_replica(self, copyset: int, config_index: int) -> int:
-        removed = config_index >= 4
+    def remove_replica(self, copyset: int, config_index: int, leader_term: int) -> int:
+        removed = config_index >= 4 and leader_term == 9
         if removed:
             self.formed.pop(copyset, None)
         return self._answer("RemoveDone", removed)

@@ -142,7 +142,7 @@ async def test_member_orders_reach_the_store(shell: Shell) -> None:
     transfer = pb.TransferLeaderRequest(store_id=STORE, copyset_id=6, to_store_id=STORE)
     answer = await shell.call("TransferLeader", transfer)
     assert (answer.started, answer.leader_store_id) == (False, other)
-    remove = pb.RemoveReplicaRequest(store_id=STORE, copyset_id=6, config_index=3)
+    remove = pb.RemoveReplicaRequest(store_id=STORE, copyset_id=6, config_index=3, leader_term=9)
     assert not (await shell.call("RemoveReplica", remove)).removed
     remove.config_index = 4
     assert (await shell.call("RemoveReplica", remove)).removed

@@ -93,8 +93,9 @@ async def test_a_replica_that_was_not_taken_is_an_error(served: Any) -> None:
 
 async def test_replicas_leaders_and_limits(served: Any) -> None:
     recorder, gateway, address = served
-    await gateway.remove_replica(address, STORE, 7, 40)
-    assert (recorder.orders[-1].copyset_id, recorder.orders[-1].config_index) == (7, 40)
+    await gateway.remove_replica(address, STORE, 7, 40, 3)
+    order = recorder.orders[-1]
+    assert (order.copyset_id, order.config_index, order.leader_term) == (7, 40, 3)
     assert await gateway.transfer_leader(address, STORE, 7, OTHER) == (True, None)
     assert recorder.orders[-1].to_store_id == OTHER
     answer = pb.TransferLeaderResponse(leader_store_id=OTHER)
@@ -109,6 +110,6 @@ async def test_every_failure_is_tried_again_by_the_caller(served: Any) -> None:
     recorder, gateway, address = served
     recorder.answers["RemoveReplicaRequest"] = NotFoundError("There is no such copyset.")
     with pytest.raises(UnreachableError, match="no such copyset"):
-        await gateway.remove_replica(address, STORE, 7, 40)
+        await gateway.remove_replica(address, STORE, 7, 40, 3)
     with pytest.raises(UnreachableError):
         await gateway.set_limits("127.0.0.1:1", STORE, 1, 1)

@@ -150,7 +150,9 @@ class World:
         group.index += 1
         return ""
 
-    async def remove_replica(self, address: str, store: bytes, copyset: int, index: int) -> None:
+    async def remove_replica(
+        self, address: str, store: bytes, copyset: int, index: int, term: int
+    ) -> None:
         await self._reach(store)
         group = self.groups[copyset]
         if store in group.voters | group.learners:
@@ -500,9 +502,10 @@ async def test_only_what_a_leader_has_committed_is_left_over(make: Any) -> None:
         health.record(leader, 1, 0, report, 1, "host")
         return find_leftovers(tables, health.heard())
 
-    assert leftovers() == [Leftover(stranger, copyset.copyset_id, 1)]
+    assert leftovers() == [Leftover(stranger, copyset.copyset_id, 1, 1)]
     assert leftovers(config_committed=False) == []
-    assert leftovers(config_index=0) == []
+    genesis = Leftover(stranger, copyset.copyset_id, 0, 7)
+    assert leftovers(config_index=0, term=7) == [genesis]
     setup.world.groups[copyset.copyset_id].learners.add(stranger)
     assert leftovers() == []
 
