@@ -10,6 +10,7 @@
 #include "native/base/log.h"
 #include "native/base/mutant.h"
 #include "native/copyset/repair.h"
+#include "native/copyset/sync.h"
 
 namespace curve::copyset {
 
@@ -133,6 +134,7 @@ void Background::begin() {
     scratch_.clear();
     copyset.overlay.frozen_blocks(scratch_);
     for (const Overlay::FrozenBlock& block : scratch_) work_.push_back({&copyset, block, 0});
+    server_.sync_source->moving(copyset, scratch_);
     for (VolumeId volume : copyset.dropped_volumes) server_.store->drop_volume(id, volume);
     copyset.dropped_volumes.clear();
   }

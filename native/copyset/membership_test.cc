@@ -185,6 +185,35 @@ TEST_F(Membership, AReplacedReplicaIsRemovedAndMayComeBack) {
   }
 }
 
+// R10: what changes while a replica is filled comes in a second pass, and nothing else does.
+TEST_F(Membership, ASecondPassTakesInWhatChangedDuringTheFirst) {
+  const uint64_t bytes = 12u << 20;
+  const CopysetId copyset = id(base::copyset_index(5, 0, kCopysets));
+  auto data = pattern(4u << 20, 3);
+  for (int round = 0; round < 24; ++round)  // what it needs has left the logs
+    ASSERT_EQ(io(client::IoType::kWrite, round % 3 * data.size(), data), Code::kOk);
+  checkpoint_all();
+  const int at = leader(copyset);
+  servers[3]->set_limits({2u << 20, 0});
+  EXPECT_EQ(join(3, {copyset}).size(), 1u);
+  change(copyset, MemberChange::kAddLearner, store(3));
+  auto taken = [&] { return servers[3]->status(false).counters.sync_bytes; };
+  run_until([] {}, [&] { return taken() > 0; });
+  auto sector = pattern(kSectorBytes, 4);
+  for (uint64_t offset = 0; offset < bytes; offset += 1u << 20)
+    ASSERT_EQ(io(client::IoType::kWrite, offset, sector), Code::kOk);
+  checkpoint(at);  // the blocks are in the store, and no longer in the overlay
+  servers[3]->set_limits({});
+  change(copyset, MemberChange::kPromote, store(3));
+  EXPECT_GE(taken(), bytes);
+  EXPECT_LE(taken(), bytes + 12 * kBlockBytes);
+  EXPECT_EQ(servers[3]->status(false).counters.syncs_finished, 1u);
+  run_until([] {}, [&] { return in_step(); });
+  auto whole = contents(at);
+  std::erase_if(whole, [&](const auto& item) { return std::get<0>(item.first) != copyset; });
+  EXPECT_TRUE(whole == contents(3));
+}
+
 // R1: a leader alone makes store 3 a learner, which has the entry; others lead then, without it, by
 // the configuration of genesis. Nobody sends the learner anything any more that would tell it.
 TEST_F(Membership, ALearnerThatOnlyALostLeaderKnewIsRemoved) {

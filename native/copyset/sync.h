@@ -10,9 +10,15 @@
 // elected has those entries and this replica replays them in order before it serves anything;
 // writing sectors is idempotent; fences are those of S. A broken connection, a new leader or a
 // restart leaves "being filled" in place and starts again, but for pages that were complete: their
-// index says so. The leader needs no lease, only an S at or behind what the target has applied:
-// with a lease asked for, followers that are filled could be what a new leader waits for to get
-// one. One loop thread.
+// index says so.
+//
+// Passes: what the leader changes while it fills must be in its log still when the replica is
+// filled, and one pass over everything may take longer than a small log lasts. So a pass that was
+// long is followed by another, which asks only for the blocks that changed since the one before
+// began (docs/decisions/0015).
+//
+// The leader needs no lease, only an S at or behind what the target has applied: with a lease asked
+// for, followers that are filled could be what a new leader waits for to get one. One loop thread.
 #pragma once
 
 #include <map>
@@ -66,24 +72,33 @@ struct SyncPage {
 };
 static_assert(sizeof(SyncPage) == 40);
 
-// The leader's side. Holds per peer and copyset only the list of pages made at kBegin.
+// The leader's side. Holds per peer and copyset the list of pages made at kBegin, and which blocks
+// have moved to the store since, until the peer is filled.
 class SyncSource {
  public:
   explicit SyncSource(StoreServer::State& server) : server_(server) {}
   void request(const StoreId& peer, wire::Connection* connection, wire::Frame& frame);
   void block_read(Request* request);  // a kBlock read is complete
+  // A background pass begins: these blocks of the overlay change in the store.
+  void moving(Copyset& copyset, std::span<const Overlay::FrozenBlock> blocks);
   void peer_closed(const StoreId& peer);
   void forget(CopysetId copyset);
 
  private:
   void begin(const StoreId& peer, wire::Connection* connection, Copyset& copyset,
              const SyncRequestBody& body, uint64_t tag);
-  uint64_t list_pages(Copyset& copyset, Index unchanged_since, std::vector<SyncPage>& list);
+  struct Filling {
+    Index start = 0;  // S of the last kBegin; 0: none
+    std::vector<SyncPage> pages;
+    // Blocks that went to the store since: with those in the overlay, all that changed behind S.
+    std::map<chunkstore::PageId, uint64_t> moved;
+  };
+  uint64_t list_pages(Copyset& copyset, Index unchanged_since, Filling& filling);
   void pages(const StoreId& peer, wire::Connection* connection, Copyset& copyset,
              const SyncRequestBody& body, uint64_t tag);
   void block(const StoreId& peer, Copyset& copyset, const SyncRequestBody& body, uint64_t tag);
   StoreServer::State& server_;
-  std::map<std::pair<StoreId, CopysetId>, std::vector<SyncPage>> lists_;
+  std::map<std::pair<CopysetId, StoreId>, Filling> fillings_;
 };
 
 // The side that is filled; one per copyset while it lasts.
@@ -117,6 +132,8 @@ class SyncTarget {
   void pump();
   void write_next();
   bool reserve(Write& write);
+  void begin_list();
+  void end_pass();
   void finish();
   Index unchanged_since() const;
 
@@ -127,6 +144,9 @@ class SyncTarget {
   uint64_t attempt_ = 0;  // replies of an earlier attempt are ignored (tag)
   Index index_ = 0;
   Index holds_ = 0;  // the highest index that a block which came may be of
+  // S of the last pass of this attempt that came to its end: everything through it is here.
+  Index passed_ = 0;
+  uint64_t pass_blocks_ = 0, last_pass_blocks_ = 0;  // asked for in this pass, and in that one
   Term term_ = 0;
   raft::Config config_;
   Index config_index_ = 0;

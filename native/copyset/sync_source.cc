@@ -39,9 +39,12 @@ void SyncSource::request(const StoreId& peer, wire::Connection* connection, wire
   }
 }
 
-// What the copyset has, in order; how much of it the target will ask for.
-uint64_t SyncSource::list_pages(Copyset& copyset, Index unchanged_since,
-                                std::vector<SyncPage>& list) {
+// What the copyset has, in order; how much of it the target will ask for. R10: for whoever holds
+// everything through the S of the last list, a page is as it was at that S but for the blocks that
+// moved to the store since, which `recent` names with those of the overlay.
+uint64_t SyncSource::list_pages(Copyset& copyset, Index unchanged_since, Filling& filling) {
+  const bool follows = filling.start != 0 && unchanged_since >= filling.start &&
+                       !CURVE_MUTANT("r10_passes_do_not_shrink");
   std::map<chunkstore::PageId, SyncPage> found;
   chunkstore::PageId at{copyset.id, {0, 0}, 255};
   while (auto next = server_.store->next_page(copyset.id, at)) {
@@ -61,10 +64,15 @@ uint64_t SyncSource::list_pages(Copyset& copyset, Index unchanged_since,
     has.page = page;
     has.recent |= uint64_t{1} << (block % chunkstore::kBlocksPerPage);
   });
-  list.clear();
+  filling.pages.clear();
   uint64_t blocks = 0;
-  for (const auto& [id, page] : found) {
-    list.push_back(page);
+  for (auto& [id, page] : found) {
+    if (follows && page.index > filling.start) {
+      page.index = filling.start;
+      const auto moved = filling.moved.find(id);
+      if (moved != filling.moved.end()) page.recent |= moved->second;
+    }
+    filling.pages.push_back(page);
     const uint64_t older = page.index > unchanged_since ? page.blocks : 0;
     blocks += static_cast<uint64_t>(std::popcount(older | page.recent));
   }
@@ -88,9 +96,12 @@ void SyncSource::begin(const StoreId& peer, wire::Connection* connection, Copyse
   }
   reply.index = copyset.applied;
   reply.term = raft.term_at(copyset.applied);
+  Filling& filling = fillings_[{copyset.id, peer}];
   std::vector<std::byte> rest;
   base::Writer writer(rest);
-  writer.put(list_pages(copyset, body.applied, lists_[{peer, copyset.id}]));
+  writer.put(list_pages(copyset, body.applied, filling));
+  filling.start = copyset.applied;
+  filling.moved.clear();
   const auto config = raft::encode_config(raft.committed_config());
   writer.put(raft.committed_config_index());
   writer.put(static_cast<uint32_t>(config.size()));
@@ -111,7 +122,7 @@ void SyncSource::begin(const StoreId& peer, wire::Connection* connection, Copyse
 
 void SyncSource::pages(const StoreId& peer, wire::Connection* connection, Copyset& copyset,
                        const SyncRequestBody& body, uint64_t tag) {
-  std::vector<SyncPage>& list = lists_[{peer, copyset.id}];
+  std::vector<SyncPage>& list = fillings_[{copyset.id, peer}].pages;
   const uint32_t from = std::min<uint32_t>(body.cursor, static_cast<uint32_t>(list.size()));
   const uint32_t count =
       std::min<uint32_t>(kPagesPerReply, static_cast<uint32_t>(list.size()) - from);
@@ -180,12 +191,34 @@ void SyncSource::block_read(Request* request) {
   server_.release(request);
 }
 
+void SyncSource::moving(Copyset& copyset, std::span<const Overlay::FrozenBlock> blocks) {
+  auto at = fillings_.lower_bound({copyset.id, StoreId{}});
+  if (at == fillings_.end() || at->first.first != copyset.id) return;
+  const std::vector<raft::Progress> followers = copyset.group->raft().progress();
+  while (at != fillings_.end() && at->first.first == copyset.id) {
+    const bool goes_on = std::any_of(
+        followers.begin(), followers.end(),
+        [&](const raft::Progress& each) { return each.store == at->first.second && each.syncing; });
+    if (!goes_on) {
+      at = fillings_.erase(at);
+      continue;
+    }
+    for (const Overlay::FrozenBlock& block : blocks) {
+      if (CURVE_MUTANT("r10_passes_forget_changes")) break;
+      const auto page = static_cast<uint8_t>(block.block / chunkstore::kBlocksPerPage);
+      at->second.moved[{copyset.id, block.chunk, page}] |=
+          uint64_t{1} << (block.block % chunkstore::kBlocksPerPage);
+    }
+    ++at;
+  }
+}
+
 void SyncSource::peer_closed(const StoreId& peer) {
-  std::erase_if(lists_, [&](const auto& item) { return item.first.first == peer; });
+  std::erase_if(fillings_, [&](const auto& item) { return item.first.second == peer; });
 }
 
 void SyncSource::forget(CopysetId copyset) {
-  std::erase_if(lists_, [&](const auto& item) { return item.first.second == copyset; });
+  std::erase_if(fillings_, [&](const auto& item) { return item.first.first == copyset; });
 }
 
 }  // namespace curve::copyset

@@ -22,6 +22,9 @@ namespace {
 constexpr uint64_t kPollNs = 20'000'000;
 constexpr uint64_t kRetryNs = 200'000'000;
 constexpr uint64_t kTargetWindows = 4;  // all copysets together, in windows of one
+// A pass of at most this share of the log is the last one: what comes meanwhile is small against
+// what a leader keeps of its own (a quarter).
+constexpr uint64_t kLastPassShare = 64;
 
 }  // namespace
 
@@ -50,9 +53,9 @@ SyncTarget::~SyncTarget() {
   server_.sync_budget.give_back(uint64_t{requested_ - writes_} * kBlockBytes);
 }
 
-// A damaged replica may lack what it says it has applied (R3).
+// A damaged replica may lack what it says it has applied (R3), but for what was filled in.
 Index SyncTarget::unchanged_since() const {
-  return copyset_.group->raft().damaged() ? 0 : copyset_.applied;
+  return std::max(passed_, copyset_.group->raft().damaged() ? 0 : copyset_.applied);
 }
 
 // R10: the state is durable before the first change.
@@ -82,11 +85,17 @@ void SyncTarget::lost() {
   ++attempt_;
   phase_ = Phase::kBeginning;
   begin_sent_ = false;
+  passed_ = last_pass_blocks_ = 0;
   wanted_.clear();
   ready_.clear();
   pages_left_.clear();
   server_.sync_budget.give_back(uint64_t{requested_ - writes_} * kBlockBytes);
   requested_ = writes_;
+  begin_list();
+}
+
+void SyncTarget::begin_list() {
+  pass_blocks_ = 0;
   listed_ = 0;
   listing_ = all_listed_ = false;
   last_page_ = {copyset_.id, {0, 0}, 255};
@@ -150,8 +159,8 @@ void SyncTarget::on_begin(const SyncReplyBody& reply, std::span<const std::byte>
     begin_after_ns_ = server_.loop.now_ns() + kRetryNs;
     return;
   }
-  bytes_done_ = 0;
-  bytes_total_ = bytes_total;
+  if (passed_ == 0) bytes_done_ = 0;
+  bytes_total_ = bytes_done_ + bytes_total;
   index_ = reply.index;
   term_ = reply.term;
   config_ = *config;
@@ -179,7 +188,9 @@ void SyncTarget::on_pages(const SyncReplyBody& reply, std::span<const std::byte>
 
 void SyncTarget::want(const chunkstore::PageId& page, uint64_t blocks) {
   if (blocks == 0) return;
-  pages_left_[page] += static_cast<uint32_t>(std::popcount(blocks));
+  const auto count = static_cast<uint32_t>(std::popcount(blocks));
+  pages_left_[page] += count;
+  pass_blocks_ += count;
   for (; blocks != 0; blocks &= blocks - 1) {
     const uint32_t k = static_cast<uint32_t>(std::countr_zero(blocks));
     wanted_.push_back(
@@ -207,7 +218,8 @@ void SyncTarget::plan_page(const SyncPage& page) {
   // Index 0 here: none, or one that an earlier attempt did not complete; it may have been lost
   // (R5), so that what this replica has applied says nothing of it. Index 0 there: the leader has
   // unmapped the whole page since, and lists it for what is in its overlay only.
-  const bool known = server_.store->page_index(id) != 0 && !copyset_.group->raft().damaged() &&
+  const bool whole = passed_ != 0 || !copyset_.group->raft().damaged();
+  const bool known = server_.store->page_index(id) != 0 && whole &&
                      (page.index != 0 || CURVE_MUTANT("r10_absent_page_is_unchanged"));
   constexpr uint64_t kAll = (uint64_t{1} << chunkstore::kBlocksPerPage) - 1;
   constexpr uint32_t kInLastPage =
@@ -241,7 +253,22 @@ void SyncTarget::pump() {
     listing_ = true;
     send(SyncKind::kPages, attempt_, {}, 0);
   }
-  if (all_listed_ && wanted_.empty() && requested_ == 0 && complete_.empty()) finish();
+  if (all_listed_ && wanted_.empty() && requested_ == 0 && complete_.empty()) end_pass();
+}
+
+// The replica is as its leader was at S, or later. Another pass only if this one was long and, but
+// for the first, shorter by a quarter than the one before: so there is a last one.
+void SyncTarget::end_pass() {
+  const uint64_t longest = server_.wal->capacity_bytes() / kLastPassShare / kBlockBytes;
+  const bool shorter = last_pass_blocks_ == 0 || pass_blocks_ <= last_pass_blocks_ / 4 * 3;
+  if (pass_blocks_ <= longest || !shorter) return finish();
+  passed_ = index_;
+  last_pass_blocks_ = pass_blocks_;
+  ++attempt_;
+  phase_ = Phase::kBeginning;
+  begin_sent_ = false;
+  begin_list();
+  pump();
 }
 
 void SyncTarget::on_block(const SyncReplyBody& reply, std::span<const std::byte> rest,
