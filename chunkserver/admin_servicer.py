@@ -12,11 +12,11 @@ from typing import Any
 from chunkserver.ports import CopysetsDone
 from chunkserver.report import leaders, store_report
 from chunkserver.store import Store
-from curve_py.errors import ConflictError, InvalidError, UnsupportedError
+from curve_py.errors import ConflictError, InvalidError, UnavailableError, UnsupportedError
 from curve_py.proto import chunkserver_pb2 as pb
 from curve_py.proto import common_pb2
 from curve_py.proto.chunkserver_pb2_grpc import ChunkserverAdminServicer
-from curve_py.types import PROTOCOL_VERSION, uuid_text
+from curve_py.types import PROTOCOL_VERSION, TRACE_MS_MAX, uuid_text
 from curve_py.volume_map import check_numeric_address
 
 
@@ -194,6 +194,34 @@ class AdminServicer(ChunkserverAdminServicer):
             replicas=report["replicas"],
             differences=[common_pb2.ReplicaDifference(**each) for each in report["differences"]],
             error="" if report["code"] == "ok" else report["code"],
+        )
+
+    async def TraceWrites(self, request: pb.TraceWritesRequest, _: Any) -> common_pb2.StoreTrace:
+        self._check(request.header, request.store_id)
+        if request.volume_id == 0 or not 0 < request.duration_ms <= TRACE_MS_MAX:
+            raise InvalidError(
+                f"The volume is not named, or the time is not 1 to {TRACE_MS_MAX} ms."
+            )
+        report = (await self._store.trace(request.volume_id, request.duration_ms)).report
+        if report["code"] == "busy":
+            raise ConflictError("Another trace runs on this store.", "Wait until it has ended.")
+        if report["code"] != "ok":
+            raise UnavailableError("The store is about to stop.")
+        return common_pb2.StoreTrace(
+            store_id=request.store_id,
+            writes=report["writes"],
+            whole=report["whole"],
+            stages=[
+                common_pb2.TraceStage(
+                    name=name,
+                    count=numbers[0],
+                    sum_ns=numbers[1],
+                    max_ns=numbers[2],
+                    bucket_ns=numbers[3::2],
+                    bucket_counts=numbers[4::2],
+                )
+                for name, numbers in report["stages"].items()
+            ],
         )
 
     def _check(self, header: common_pb2.RequestHeader, store_id: bytes) -> None:

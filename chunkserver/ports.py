@@ -81,6 +81,18 @@ class CheckDone:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceDone:
+    """Answer to `trace`.
+
+    `report`: code ("busy": another trace runs), writes, whole (of those, the client's part is
+    known), stages {name: [count, sum, maximum, then lower bound and count of each bucket]}, in ns.
+    """
+
+    ticket: int
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """With `error`, a sentence: the store is out of service, its thread goes on and says so.
 
@@ -90,7 +102,9 @@ class Stopped:
     error: str | None
 
 
-StoreAnswer = CopysetsDone | FormDone | MembersDone | RemoveDone | TransferDone | CheckDone
+StoreAnswer = (
+    CopysetsDone | FormDone | MembersDone | RemoveDone | TransferDone | CheckDone | TraceDone
+)
 StoreEvent = StoreAnswer | Stopped
 
 
@@ -164,6 +178,10 @@ class NativeStore(Protocol):
         self, volume_id: int, placement_id: int, chunks: int, copysets: int, copyset_id: int
     ) -> int:
         """Ticket, then CheckDone."""
+        ...
+
+    def trace(self, volume_id: int, duration_ms: int) -> int:
+        """Of the volume's writes that are led here. Ticket, then TraceDone when it is over."""
         ...
 
     def status(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from chunkserver.ports import (
     NativeStore,
     RemoveDone,
     StoreAnswer,
+    TraceDone,
     TransferDone,
 )
 from chunkserver.settings import ChunkserverSettings
@@ -159,6 +160,12 @@ class Store:
         done: CheckDone = await self._ticket(ticket, _CHECK_SECONDS)
         return done
 
+    async def trace(self, volume_id: int, duration_ms: int) -> TraceDone:
+        """Where the volume's writes spend their time from now on. Raises CurveError."""
+        ticket = self.native.trace(volume_id, duration_ms)
+        done: TraceDone = await self._ticket(ticket, duration_ms / 1000 + _ORDER_SECONDS)
+        return done
+
     async def _ticket(self, ticket: int, seconds: float = _ORDER_SECONDS) -> Any:
         if self.failure:
             raise UnavailableError(f"The chunkserver serves nothing: {self.failure}.")
@@ -215,6 +222,8 @@ class Store:
                 self._answer(TransferDone(*fields))
             case "CheckDone":
                 self._answer(CheckDone(*fields))
+            case "TraceDone":
+                self._answer(TraceDone(*fields))
             case "Failed":
                 ticket, reason = fields
                 future = self._waiting.get(ticket)

@@ -34,6 +34,11 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
         vector[CheckDifference] differences
     cdef cppclass CheckRequest:
         pass
+    cdef cppclass TraceRequest:
+        pass
+    cdef cppclass TraceReport:
+        Code code
+        uint64_t writes, whole
     cdef cppclass ScrubStatus:
         cbool running
         uint64_t bytes_per_second, passes, started_ns, finished_ns, blocks_done, blocks_total
@@ -45,6 +50,7 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
         vector[uint64_t] no_space
         string error
         CheckReport report
+        TraceReport trace
         cbool applied
         StoreId leader
         uint64_t config_index
@@ -132,6 +138,7 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
         uint64_t mapped_blocks(uint64_t volume)
         void scrub(uint64_t bytes_per_second)
         uint64_t check(const CheckRequest& request)
+        uint64_t trace(const TraceRequest& request)
 
 
 cdef extern from "curve_py/_native/store_glue.h" namespace "curve::glue" nogil:
@@ -143,6 +150,8 @@ cdef extern from "curve_py/_native/store_glue.h" namespace "curve::glue" nogil:
                      const ServerOptions& options, unique_ptr[StoreNode]& into, Error& error)
     Genesis genesis(uint64_t id, const vector[StoreId]& stores, const vector[int]& learners, const StoreId& preferred)
     CheckRequest check_request(uint64_t volume, uint64_t placement, uint32_t chunks, uint32_t copysets, uint64_t copyset)
+    TraceRequest trace_request(uint64_t volume, uint64_t duration_ns)
+    vector[uint64_t] trace_stage(const TraceReport& report, size_t stage)
     string code_text(Code code)
     cbool store_inspect(const string& wal, const string& data, string& into, Error& error)
     cbool store_dump_wal(const string& wal, const string& data, int descriptor, Error& error)
@@ -157,6 +166,7 @@ cdef extern from "curve_py/_native/store_glue.h" namespace "curve::glue" nogil:
 
 _ROLES = ("follower", "candidate", "candidate", "leader")
 _CHANGES = {"add_learner": 0, "promote": 1, "remove": 2, "prefer": 3}
+_TRACE_STAGES = ("client", "network", "queue", "log", "follower", "commit", "answer", "total")  # TraceStage
 _BLOCK_BYTES = 65536
 
 
@@ -192,6 +202,16 @@ cdef dict _report(const CheckReport& report):
              "damaged_blocks": report.differences[i].damaged_blocks}
             for i in range(report.differences.size())
         ],
+    }
+
+
+cdef dict _trace(const TraceReport& report):
+    code = code_text(report.code).decode()
+    if code != "ok":
+        return {"code": code, "writes": 0, "whole": 0, "stages": {}}
+    return {
+        "code": code, "writes": report.writes, "whole": report.whole,
+        "stages": {name: list(trace_stage(report, stage)) for stage, name in enumerate(_TRACE_STAGES)},
     }
 
 
@@ -333,6 +353,8 @@ cdef class StoreServer:
                 out.append(("TransferDone", events[i].ticket, bool(events[i].applied), _id_or_none(events[i].leader)))
             elif kind == 7:
                 out.append(("CheckDone", events[i].ticket, _report(events[i].report)))
+            elif kind == 8:
+                out.append(("TraceDone", events[i].ticket, _trace(events[i].trace)))
             else:
                 out.append(("Stopped", events[i].error.decode() or None))
         return out
@@ -405,6 +427,9 @@ cdef class StoreServer:
 
     def check(self, uint64_t volume_id, uint64_t placement_id, uint32_t chunks, uint32_t copysets, uint64_t copyset):
         return self._open().check(check_request(volume_id, placement_id, chunks, copysets, copyset))
+
+    def trace(self, uint64_t volume_id, uint64_t duration_ms):
+        return self._open().trace(trace_request(volume_id, duration_ms * 1000000))
 
     def checkpoint(self):
         self._open().checkpoint()

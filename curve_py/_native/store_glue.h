@@ -64,6 +64,18 @@ inline copyset::CheckRequest check_request(uint64_t volume, uint64_t placement, 
                                            uint64_t copyset) {
   return {volume, placement, chunks, copysets, copyset};
 }
+inline copyset::TraceRequest trace_request(uint64_t volume, uint64_t duration_ns) { return {volume, duration_ns}; }
+// Count, sum, maximum, then lower bound and count of each bucket that holds something.
+inline std::vector<uint64_t> trace_stage(const copyset::TraceReport& report, size_t stage) {
+  const base::Histogram& times = report.stages[stage];
+  std::vector<uint64_t> out = {times.count(), times.sum_ns(), times.max_ns()};
+  for (size_t bucket = 0; bucket < base::Histogram::kBuckets; ++bucket) {
+    if (times.bucket_count(bucket) == 0) continue;
+    out.push_back(base::Histogram::lower_ns(bucket));
+    out.push_back(times.bucket_count(bucket));
+  }
+  return out;
+}
 inline std::string code_text(Code code) { return std::string(code_name(code)); }
 inline bool store_inspect(const std::string& wal, const std::string& data, std::string& into, Error& error) {
   auto text = copyset::inspect_store({wal, data});

@@ -34,6 +34,7 @@ from curve_py.cli.volume import (
     list_volumes,
     resize,
     show,
+    trace,
     unexport,
 )
 from curve_py.errors import CurveError
@@ -61,6 +62,7 @@ volume.command("attachments")(attachments.run)
 volume.command("export")(export.run)
 volume.command("unexport")(unexport.run)
 volume.command("check")(check.run)
+volume.command("trace")(trace.run)
 app.add_typer(volume, name="volume")
 
 chunkserver = typer.Typer(help="Chunkservers of the cluster.", no_args_is_help=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from curve_py.client import inspections
+from curve_py.client import inspections, tracing
 from curve_py.client.attachment import (
     ATTACH_SECONDS,
     MapWatcher,
@@ -38,6 +38,7 @@ from curve_py.client.records import (
     volume_info,
     volume_usage,
 )
+from curve_py.client.tracing import VolumeTrace
 from curve_py.client.volume import Volume
 from curve_py.errors import InvalidError
 from curve_py.proto import meta_pb2 as pb
@@ -235,6 +236,10 @@ class Volumes:
         """
         copysets = inspections.copysets_of(self._client, name)
         return len(copysets), inspections.check(self._client, name, copysets)
+
+    def trace(self, name: str, seconds: float) -> VolumeTrace:
+        """Where the writes of the next `seconds` spend their time, whoever writes them."""
+        return tracing.trace(self._client, name, seconds)
 
     def resize(self, name: str, size: int | str) -> VolumeInfo:
         """Larger only; open volumes see it at once."""

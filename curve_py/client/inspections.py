@@ -5,7 +5,7 @@ Records, and the calls behind `Cluster.scrub` and `Volumes.check`. Blocks; any t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from curve_py.proto import common_pb2
@@ -82,10 +82,14 @@ def scrub(
     answer = client.call("ScrubStores", request)
     return ScrubReport(
         tuple(_scrub_info(status) for status in answer.stores),
-        tuple(
-            UnreachableStore(uuid_text(each.store_id), each.data_address, each.message)
-            for each in answer.unreachable
-        ),
+        unreachable_stores(answer.unreachable),
+    )
+
+
+def unreachable_stores(messages: Iterable[pb.UnreachableStore]) -> tuple[UnreachableStore, ...]:
+    return tuple(
+        UnreachableStore(uuid_text(each.store_id), each.data_address, each.message)
+        for each in messages
     )
 
 

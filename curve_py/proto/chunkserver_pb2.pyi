@@ -273,6 +273,18 @@ class ScrubRequest(_message.Message):
     bytes_per_second: int
     def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., start: _Optional[bool] = ..., bytes_per_second: _Optional[int] = ...) -> None: ...
 
+class TraceWritesRequest(_message.Message):
+    __slots__ = ("header", "store_id", "volume_id", "duration_ms")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+    DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    store_id: bytes
+    volume_id: int
+    duration_ms: int
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., store_id: _Optional[bytes] = ..., volume_id: _Optional[int] = ..., duration_ms: _Optional[int] = ...) -> None: ...
+
 class CheckVolumeRequest(_message.Message):
     __slots__ = ("header", "store_id", "volume_id", "placement_id", "chunks", "copysets", "copyset_id")
     HEADER_FIELD_NUMBER: _ClassVar[int]

@@ -95,6 +95,11 @@ class ChunkserverAdminStub:
                 request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.CheckVolumeRequest.SerializeToString,
                 response_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.CheckVolumeResponse.FromString,
                 _registered_method=True)
+        self.TraceWrites = channel.unary_unary(
+                '/curve.v1.ChunkserverAdmin/TraceWrites',
+                request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.TraceWritesRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_common__pb2.StoreTrace.FromString,
+                _registered_method=True)
         self.GetVolumeSpace = channel.unary_unary(
                 '/curve.v1.ChunkserverAdmin/GetVolumeSpace',
                 request_serializer=curve__py_dot_proto_dot_chunkserver__pb2.GetVolumeSpaceRequest.SerializeToString,
@@ -189,6 +194,13 @@ class ChunkserverAdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TraceWrites(self, request, context):
+        """From now on, for so long. FAILED_PRECONDITION: another trace runs here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetVolumeSpace(self, request, context):
         """Space that a volume takes on this store.
         """
@@ -258,6 +270,11 @@ def add_ChunkserverAdminServicer_to_server(servicer, server):
                     servicer.CheckVolume,
                     request_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.CheckVolumeRequest.FromString,
                     response_serializer=curve__py_dot_proto_dot_chunkserver__pb2.CheckVolumeResponse.SerializeToString,
+            ),
+            'TraceWrites': grpc.unary_unary_rpc_method_handler(
+                    servicer.TraceWrites,
+                    request_deserializer=curve__py_dot_proto_dot_chunkserver__pb2.TraceWritesRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_common__pb2.StoreTrace.SerializeToString,
             ),
             'GetVolumeSpace': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVolumeSpace,
@@ -589,6 +606,33 @@ class ChunkserverAdmin:
             '/curve.v1.ChunkserverAdmin/CheckVolume',
             curve__py_dot_proto_dot_chunkserver__pb2.CheckVolumeRequest.SerializeToString,
             curve__py_dot_proto_dot_chunkserver__pb2.CheckVolumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TraceWrites(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.ChunkserverAdmin/TraceWrites',
+            curve__py_dot_proto_dot_chunkserver__pb2.TraceWritesRequest.SerializeToString,
+            curve__py_dot_proto_dot_common__pb2.StoreTrace.FromString,
             options,
             channel_credentials,
             insecure,

@@ -162,6 +162,34 @@ class StoreReport(_message.Message):
     failure: str
     def __init__(self, usage: _Optional[_Union[StoreUsage, _Mapping]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaReport, _Mapping]]] = ..., status_json: _Optional[str] = ..., failure: _Optional[str] = ...) -> None: ...
 
+class TraceStage(_message.Message):
+    __slots__ = ("name", "count", "sum_ns", "max_ns", "bucket_ns", "bucket_counts")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    SUM_NS_FIELD_NUMBER: _ClassVar[int]
+    MAX_NS_FIELD_NUMBER: _ClassVar[int]
+    BUCKET_NS_FIELD_NUMBER: _ClassVar[int]
+    BUCKET_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    count: int
+    sum_ns: int
+    max_ns: int
+    bucket_ns: _containers.RepeatedScalarFieldContainer[int]
+    bucket_counts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., sum_ns: _Optional[int] = ..., max_ns: _Optional[int] = ..., bucket_ns: _Optional[_Iterable[int]] = ..., bucket_counts: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class StoreTrace(_message.Message):
+    __slots__ = ("store_id", "writes", "whole", "stages")
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    WRITES_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    STAGES_FIELD_NUMBER: _ClassVar[int]
+    store_id: bytes
+    writes: int
+    whole: int
+    stages: _containers.RepeatedCompositeFieldContainer[TraceStage]
+    def __init__(self, store_id: _Optional[bytes] = ..., writes: _Optional[int] = ..., whole: _Optional[int] = ..., stages: _Optional[_Iterable[_Union[TraceStage, _Mapping]]] = ...) -> None: ...
+
 class ScrubStatus(_message.Message):
     __slots__ = ("store_id", "running", "bytes_per_second", "passes", "started_at_ms", "finished_at_ms", "blocks_done", "blocks_total", "damaged_blocks", "damaged_pages", "chunks_compared", "chunks_differ", "damaged_sectors", "repaired_sectors", "repairs_failed")
     STORE_ID_FIELD_NUMBER: _ClassVar[int]

@@ -575,6 +575,26 @@ class CheckCopysetRequest(_message.Message):
     copyset_id: int
     def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., name: _Optional[str] = ..., volume_id: _Optional[int] = ..., copyset_id: _Optional[int] = ...) -> None: ...
 
+class TraceVolumeRequest(_message.Message):
+    __slots__ = ("header", "name", "volume_id", "duration_ms")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+    DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.RequestHeader
+    name: str
+    volume_id: int
+    duration_ms: int
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., name: _Optional[str] = ..., volume_id: _Optional[int] = ..., duration_ms: _Optional[int] = ...) -> None: ...
+
+class VolumeTrace(_message.Message):
+    __slots__ = ("stores", "unreachable")
+    STORES_FIELD_NUMBER: _ClassVar[int]
+    UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
+    stores: _containers.RepeatedCompositeFieldContainer[_common_pb2.StoreTrace]
+    unreachable: _containers.RepeatedCompositeFieldContainer[UnreachableStore]
+    def __init__(self, stores: _Optional[_Iterable[_Union[_common_pb2.StoreTrace, _Mapping]]] = ..., unreachable: _Optional[_Iterable[_Union[UnreachableStore, _Mapping]]] = ...) -> None: ...
+
 class CopysetCheck(_message.Message):
     __slots__ = ("copyset_id", "chunks", "replicas", "differences", "error")
     COPYSET_ID_FIELD_NUMBER: _ClassVar[int]

@@ -89,6 +89,11 @@ class MetaServiceStub:
                 request_serializer=curve__py_dot_proto_dot_meta__pb2.CheckCopysetRequest.SerializeToString,
                 response_deserializer=curve__py_dot_proto_dot_meta__pb2.CopysetCheck.FromString,
                 _registered_method=True)
+        self.TraceVolume = channel.unary_unary(
+                '/curve.v1.MetaService/TraceVolume',
+                request_serializer=curve__py_dot_proto_dot_meta__pb2.TraceVolumeRequest.SerializeToString,
+                response_deserializer=curve__py_dot_proto_dot_meta__pb2.VolumeTrace.FromString,
+                _registered_method=True)
         self.CreatePool = channel.unary_unary(
                 '/curve.v1.MetaService/CreatePool',
                 request_serializer=curve__py_dot_proto_dot_meta__pb2.CreatePoolRequest.SerializeToString,
@@ -251,6 +256,13 @@ class MetaServiceServicer:
 
     def CheckCopyset(self, request, context):
         """Every replica of the copyset reads its part of the volume. Takes as long as reading takes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TraceVolume(self, request, context):
+        """Takes as long as it is asked to: where the volume's writes spend their time, on each store.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -428,6 +440,11 @@ def add_MetaServiceServicer_to_server(servicer, server):
                     servicer.CheckCopyset,
                     request_deserializer=curve__py_dot_proto_dot_meta__pb2.CheckCopysetRequest.FromString,
                     response_serializer=curve__py_dot_proto_dot_meta__pb2.CopysetCheck.SerializeToString,
+            ),
+            'TraceVolume': grpc.unary_unary_rpc_method_handler(
+                    servicer.TraceVolume,
+                    request_deserializer=curve__py_dot_proto_dot_meta__pb2.TraceVolumeRequest.FromString,
+                    response_serializer=curve__py_dot_proto_dot_meta__pb2.VolumeTrace.SerializeToString,
             ),
             'CreatePool': grpc.unary_unary_rpc_method_handler(
                     servicer.CreatePool,
@@ -817,6 +834,33 @@ class MetaService:
             '/curve.v1.MetaService/CheckCopyset',
             curve__py_dot_proto_dot_meta__pb2.CheckCopysetRequest.SerializeToString,
             curve__py_dot_proto_dot_meta__pb2.CopysetCheck.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TraceVolume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curve.v1.MetaService/TraceVolume',
+            curve__py_dot_proto_dot_meta__pb2.TraceVolumeRequest.SerializeToString,
+            curve__py_dot_proto_dot_meta__pb2.VolumeTrace.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,10 +33,10 @@ _TRY_SECONDS = 2.0
 _SLOW_TRY_SECONDS = 5.0
 _PAUSE_SECONDS = 0.05
 _PAUSE_SECONDS_MAX = 0.5
-# Calls that take as long as disks take: as long as the connection lives. Keepalive ends it when the
-# server is stopped.
+# Calls that take as long as disks take, or as somebody wants: as long as the connection lives.
+# Keepalive ends it when the server is stopped.
 _LONG_TRY_SECONDS = 24 * 3600.0
-_LONG_METHODS = frozenset({"CheckCopyset"})
+_LONG_METHODS = frozenset({"CheckCopyset", "TraceVolume"})
 _SLOW_METHODS = frozenset({"AttachVolume", "CreatePool", "UnpublishVolume"})
 
 

@@ -29,6 +29,7 @@ from metaserver.domain.ports import (
 
 _CALL_SECONDS = 2.0
 _FORM_SECONDS = 10.0
+_TRACE_GRACE_SECONDS = 5.0
 _CHECK_SECONDS = 24 * 3600.0  # a chunkserver that is gone is noticed by the connection
 
 
@@ -183,6 +184,16 @@ class GrpcChunkserverGateway:
             answer.replicas,
             tuple(answer.differences),
         )
+
+    async def trace_writes(
+        self, address: str, store_id: bytes, volume_id: int, duration_ms: int
+    ) -> common_pb2.StoreTrace:
+        request = pb.TraceWritesRequest(
+            store_id=store_id, volume_id=volume_id, duration_ms=duration_ms
+        )
+        seconds = duration_ms / 1000 + _TRACE_GRACE_SECONDS
+        trace: common_pb2.StoreTrace = await self._call(address, "TraceWrites", request, seconds)
+        return trace
 
     async def _call(self, address: str, method: str, request: Any, seconds: float) -> Any:
         request.header.protocol_version = PROTOCOL_VERSION

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from curve_py.proto.common_pb2 import ReplicaDifference, ScrubStatus
+    from curve_py.proto.common_pb2 import ReplicaDifference, ScrubStatus, StoreTrace
 
 COMMAND_BYTES_MAX = 1024 * 1024
 
@@ -309,4 +309,10 @@ class ChunkserverGateway(Protocol):
         self, address: str, store_id: bytes, volume: VolumeExtent, copyset_id: int
     ) -> CheckOutcome:
         """Asked of the leader. Takes as long as reading takes."""
+        ...
+
+    async def trace_writes(
+        self, address: str, store_id: bytes, volume_id: int, duration_ms: int
+    ) -> StoreTrace:
+        """Takes so long."""
         ...

@@ -14,7 +14,7 @@ from typing import Any
 from curve_py.errors import ConflictError, FencedError, InvalidError, NotFoundError
 from curve_py.proto import meta_pb2 as pb
 from curve_py.proto.meta_pb2_grpc import MetaServiceServicer
-from curve_py.types import CHUNK_BYTES
+from curve_py.types import CHUNK_BYTES, TRACE_MS_MAX
 from metaserver.bootstrap import Member
 from metaserver.domain import commands as cmd
 from metaserver.domain.entities import (
@@ -256,6 +256,14 @@ class MetaServicer(MetaServiceServicer):
         _check_reference(request.name, request.volume_id)
         volume = await self._meta.get_volume(request.name, request.volume_id)
         return await self._inspections.check(volume, request.copyset_id)
+
+    async def TraceVolume(self, request: pb.TraceVolumeRequest, _: Any) -> pb.VolumeTrace:
+        convert.check_header(request.header)
+        _check_reference(request.name, request.volume_id)
+        if not 0 < request.duration_ms <= TRACE_MS_MAX:
+            raise InvalidError(f"The time of a trace is 1 to {TRACE_MS_MAX} ms.")
+        volume = await self._meta.get_volume(request.name, request.volume_id)
+        return await self._inspections.trace(volume, request.duration_ms)
 
     async def CreatePool(self, request: pb.CreatePoolRequest, _: Any) -> pb.Pool:
         pool = await self._meta.create_pool(

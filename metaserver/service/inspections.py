@@ -1,4 +1,5 @@
-"""What people ask of chunkservers through the metaservers: scrub, and the check of a volume.
+"""What people ask of chunkservers through the metaservers: scrub, the check and the trace of a
+volume.
 
 Owns: whom to ask, and what is told of those who do not answer. Changes nothing of the state; any
 metaserver that has just led may finish what it was asked. Thread: the asyncio loop.
@@ -59,12 +60,39 @@ class Inspections:
                     await self._gateway.scrub(address, store_id, start, bytes_per_second)
                 )
             except UnreachableError as error:
-                answer.unreachable.add(
-                    store_id=store_id, data_address=chunkserver.data_address, message=str(error)
-                )
+                answer.unreachable.append(_unreachable(chunkserver, error))
 
         await asyncio.gather(*(ask(known[store_id]) for store_id in set(store_ids or known)))
         answer.stores.sort(key=lambda status: status.store_id)
+        answer.unreachable.sort(key=lambda store: store.store_id)
+        return answer
+
+    # --- Where a volume's writes spend their time -----------------------------------------------
+
+    async def trace(self, volume: Volume, duration_ms: int) -> pb.VolumeTrace:
+        """Each store that may lead something of it traces what it leads, all at the same time."""
+        state = self._replicator.state
+        members = {
+            store_id
+            for copyset in state.copysets.values()
+            if copyset.copyset_id >> 32 == volume.pool_id
+            for store_id in state.members_of(copyset)
+        }
+        answer = pb.VolumeTrace()
+
+        async def ask(chunkserver: Chunkserver) -> None:
+            address, store_id = chunkserver.admin_address, chunkserver.store_id
+            try:
+                answer.stores.append(
+                    await self._gateway.trace_writes(
+                        address, store_id, volume.volume_id, duration_ms
+                    )
+                )
+            except UnreachableError as error:
+                answer.unreachable.append(_unreachable(chunkserver, error))
+
+        await asyncio.gather(*(ask(state.chunkservers[store_id]) for store_id in members))
+        answer.stores.sort(key=lambda trace: trace.store_id)
         answer.unreachable.sort(key=lambda store: store.store_id)
         return answer
 
@@ -119,3 +147,11 @@ class Inspections:
         if leader is not None and attempt == 0:
             return leader[1]
         return members[attempt % len(members)]
+
+
+def _unreachable(chunkserver: Chunkserver, error: UnreachableError) -> pb.UnreachableStore:
+    return pb.UnreachableStore(
+        store_id=chunkserver.store_id,
+        data_address=chunkserver.data_address,
+        message=str(error),
+    )

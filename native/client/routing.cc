@@ -231,6 +231,7 @@ void VolumeClientState::on_reply(Link* link, wire::Frame& frame) {
     return;  // of an older copy
   const Code code = static_cast<Code>(reply.code);
   if (code != Code::kOk) return on_refusal(piece, link, reply);
+  if (reply.flags & wire::kReplyTraced) send_trace(*piece, link);
   piece->unlink();
   piece->link = nullptr;
   piece->copyset->backoff_ns = 0;
@@ -242,6 +243,14 @@ void VolumeClientState::on_reply(Link* link, wire::Frame& frame) {
     default:
       finish_piece(piece, Code::kOk);
   }
+}
+
+// Somebody wants to know where the time of this volume's writes goes (native/copyset/trace.h).
+void VolumeClientState::send_trace(const Piece& piece, Link* link) {
+  wire::TraceBody body;
+  body.queue_ns = piece.sent_ns - piece.request->started_ns;
+  body.away_ns = loop.precise_now_ns() - piece.sent_ns;
+  link->connection->send(wire::FrameType::kTrace, tag_of(piece), wire::body_bytes(body));
 }
 
 void VolumeClientState::on_refusal(Piece* piece, Link* link, const wire::ReplyBody& reply) {

@@ -154,6 +154,7 @@ struct VolumeClientState {
   void on_reply(Link* link, wire::Frame& frame);
   void on_refusal(Piece* piece, Link* link, const wire::ReplyBody& reply);
   bool give_up_damaged(Piece* piece);
+  void send_trace(const Piece& piece, Link* link);
   void on_probe_reply(Link* link, uint32_t copyset, const wire::ReplyBody& reply);
   Link* replica_of(Copyset* copyset, const StoreId& store) const;
   void look_for_silence();

@@ -12,6 +12,7 @@
 #include "native/copyset/scrub.h"
 #include "native/copyset/server_state.h"
 #include "native/copyset/sync.h"
+#include "native/copyset/trace.h"
 #include "native/raft/config.h"
 
 namespace curve::copyset {
@@ -301,6 +302,8 @@ void StoreServer::State::frame(wire::Connection* connection, wire::Frame& frame)
     case wire::FrameType::kBlockStatus:
     case wire::FrameType::kProbe:
       return request_frame(*session, frame);
+    case wire::FrameType::kTrace:
+      return trace_frame(*session, frame);
     default:
       connection->refuse(Code::kInvalid, "unknown request type");
   }
@@ -330,6 +333,7 @@ void StoreServer::start() {
 void StoreServer::State::turn() {
   if (!out_of_service && (wal->failed() || store->failed())) failed(Code::kIo);
   ++turns;
+  if (trace) trace->look();
   look_at_room();
   if (!parked_copysets.empty()) unpark();
   if (!waiting_copysets.empty()) wake_waiting();
@@ -339,6 +343,7 @@ void StoreServer::State::turn() {
 // connections closed and go elsewhere.
 void StoreServer::State::leave_service() {
   if (stopping) return;
+  if (trace) trace->finish();
   background->stop();
   repair->stop();
   scrub->stop();
@@ -352,6 +357,7 @@ void StoreServer::stop(std::function<void()> stopped) {
   state.stopped = std::move(stopped);
   if (state.listening) state.loop.close_listener(&state);
   state.listening = false;
+  if (state.trace) state.trace->finish();
   state.unpark();
   state.wake_waiting();
   state.background->stop();

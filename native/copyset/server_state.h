@@ -27,6 +27,7 @@ class Repair;
 class Scrub;
 class SyncSource;
 class SyncTarget;
+class Trace;
 
 // What hangs on a log entry of the leader until it is applied or dropped.
 struct Proposal {
@@ -140,6 +141,11 @@ struct ReadPiece {
   wal::ReadOp wal_op;
 };
 
+// When a traced write was where (trace.h); 0: not seen yet.
+struct RequestTimes {
+  uint64_t proposed_ns = 0, durable_ns = 0, followed_ns = 0, committed_ns = 0;
+};
+
 // One request of a client, pooled.
 struct Request : base::ListHook, Proposal {
   StoreServer::State* server = nullptr;
@@ -165,7 +171,9 @@ struct Request : base::ListHook, Proposal {
   StoreId peer;                      // kSyncRequest: who is filled
   uint16_t written = 0;  // kSyncRequest: sectors of the block; kRepairRequest: asked for
   uint16_t bad = 0;      // kRepairRequest: of those, damaged here
-  Index index = 0;       // kRepairRequest: applied when it was read
+  Index index = 0;       // kRepairRequest: applied when it was read; traced write: of its entry
+  bool traced = false;   // known to State::trace
+  RequestTimes times;    // of a traced one
 };
 
 // How fast this store may be filled, over all copysets. Foreground first: while clients or leaders
@@ -234,6 +242,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   uint64_t waiting_bytes = 0, waiting_requests = 0;
   std::vector<std::unique_ptr<Request>> all_requests;
   std::vector<Request*> free_requests;
+  std::unique_ptr<Trace> trace;  // null: nobody asked. Knows requests
   std::vector<std::unique_ptr<ReadPiece>> all_pieces;
   std::vector<ReadPiece*> free_pieces;
   std::map<CopysetId, Index> checkpoint_applied;  // of the last durable checkpoint
@@ -266,6 +275,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   void accepted(io::Stream* stream) override;
   bool opened(wire::Connection* connection);
   void frame(wire::Connection* connection, wire::Frame& frame);
+  void trace_frame(const Session& session, const wire::Frame& frame);
   void closed(wire::Connection* connection, Code code, int error);
   void check_stopped();
   bool requests_with_io() const;

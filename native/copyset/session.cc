@@ -9,6 +9,7 @@
 #include "native/base/mutant.h"
 #include "native/copyset/background.h"
 #include "native/copyset/server_state.h"
+#include "native/copyset/trace.h"
 #include "native/wire/codec.h"
 
 namespace curve::copyset {
@@ -103,6 +104,7 @@ Request* StoreServer::State::take_request() {
 }
 
 void StoreServer::State::release(Request* request) {
+  if (request->traced) trace->forget(request);
   request->unlink();
   request->session = nullptr;
   request->copyset = nullptr;
@@ -216,6 +218,10 @@ void StoreServer::State::answer(Request* request, Code code) {
       raft::Group& raft = request->copyset->group->raft();
       reply.term = raft.term();
       reply.leader = raft.leader();
+    }
+    if (request->traced && code == Code::kOk) {
+      trace->answered(*request, session->client);
+      reply.flags |= wire::kReplyTraced;
     }
     if (code != Code::kOk) ++counters.refused;
     const bool data = code == Code::kOk && request->type == wire::FrameType::kRead;
@@ -331,6 +337,10 @@ void StoreServer::State::propose_range(Request* request) {
   request->proposed = true;
   note_new_blocks(copyset, entry->index, fresh);
   request->proposed_ns = loop.now_ns();
+  if (trace && trace->wants(*request)) {
+    request->index = entry->index;
+    trace->proposed(request);
+  }
   if (!write) note_zero(copyset, command, entry->index);
   write ? ++counters.writes : ++counters.zeroes;
   counters.written_bytes += write ? body.bytes : 0;

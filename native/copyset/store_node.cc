@@ -238,6 +238,17 @@ uint64_t StoreNode::check(const CheckRequest& request) {
   return ticket;
 }
 
+uint64_t StoreNode::trace(const TraceRequest& request) {
+  const uint64_t ticket = state_->next_ticket++;
+  state_->thread->call([=, this] {
+    state_->server->trace(request, [this, ticket](TraceReport report) {
+      state_->events.push(
+          {.type = StoreEventType::kTraceDone, .ticket = ticket, .trace = std::move(report)});
+    });
+  });
+  return ticket;
+}
+
 ServerStatus StoreNode::status(bool with_copysets) {
   ServerStatus out;
   if (state_->stopped) return out;

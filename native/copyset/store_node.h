@@ -20,6 +20,7 @@ enum class StoreEventType : uint8_t {
   kRemoveDone,    // `applied`: removed
   kTransferDone,  // `applied`: started
   kCheckDone,
+  kTraceDone,
 };
 struct StoreEvent {
   StoreEventType type = StoreEventType::kStopped;
@@ -33,6 +34,7 @@ struct StoreEvent {
   Index config_index = 0;
   raft::Config config = {};
   CheckReport report = {};  // kCheckDone
+  TraceReport trace = {};   // kTraceDone
 };
 
 class StoreNode {
@@ -67,6 +69,7 @@ class StoreNode {
   uint64_t mapped_blocks(VolumeId volume);
   void scrub(uint64_t bytes_per_second);
   uint64_t check(const CheckRequest& request);
+  uint64_t trace(const TraceRequest& request);
 
  private:
   struct State;

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "native/base/buffer.h"
+#include "native/base/histogram.h"
 #include "native/base/latency.h"
 #include "native/base/status.h"
 #include "native/io/io.h"
@@ -129,6 +130,32 @@ struct ServerLatency {
   base::Latency read, write, replicate, wal_append;
 };
 
+// Where writes of a volume spend their time (trace.h). kCommit is what they wait for; kLog and
+// kFollower go on side by side within it. Client, network, queue, commit and answer make the total.
+enum class TraceStage : uint8_t {
+  kClient,    // in the client, before it was sent
+  kNetwork,   // there and back, with what lies in sockets
+  kQueue,     // in the leader: a merge, room in the log, its turn
+  kLog,       // from the log index to durable on the leader
+  kFollower,  // from the log index to durable on the first follower, as the leader hears it
+  kCommit,    // from the log index to durable on a majority
+  kAnswer,    // from there to applied and answered
+  kTotal,     // as the client sees it
+};
+inline constexpr size_t kTraceStages = 8;
+inline constexpr uint64_t kTraceNsMax = 600'000'000'000;
+struct TraceRequest {
+  VolumeId volume = 0;
+  uint64_t duration_ns = 0;
+};
+struct TraceReport {
+  Code code = Code::kOk;  // kBusy: another volume's trace runs here
+  VolumeId volume = 0;
+  uint64_t writes = 0;                  // led here, answered
+  uint64_t whole = 0;                   // of those, the client's part is known
+  std::vector<base::Histogram> stages;  // kTraceStages, by TraceStage
+};
+
 struct ServerStatus {
   uint32_t pages_lost = 0;
   ScrubStatus scrub;
@@ -237,6 +264,8 @@ class StoreServer {
   void scrub(uint64_t bytes_per_second);
   // Every replica reads its part of the volume, and they are compared. Led here only.
   void check_volume(const CheckRequest& request, std::function<void(CheckReport)> done);
+  // The writes of one volume that this store leads from now on; `done` when the time is over.
+  void trace(const TraceRequest& request, std::function<void(TraceReport)> done);
   ServerStatus status(bool with_copysets) const;
   uint64_t mapped_blocks(
       VolumeId volume) const;  // physical space of a volume on this store, in blocks

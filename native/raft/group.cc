@@ -303,6 +303,8 @@ Index Group::match_of(const StoreId& store) const {
   return f->flow == Flow::kSync ? core_->log.last() : f->match;
 }
 
+Index Group::durable_index() const { return core_->durable; }
+
 LogSlot& Group::slot(Index index) {
   if (!core_->log.holds(index))
     broken_invariant(core_->id, "slot of an entry that is not here", index);

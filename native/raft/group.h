@@ -106,6 +106,7 @@ class Group {
   // Leader: the store has durably what is in the log through here; all of the log while it is being
   // filled and so gets nothing of the log; 0: nothing known, or no member.
   Index match_of(const StoreId& store) const;
+  Index durable_index() const;  // the log through here is durable on this store
 
   LogSlot& slot(Index index);  // retained entries only
   // Leader, not transferring away, and its no-op committed not required: entries get [returned,

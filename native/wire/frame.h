@@ -32,6 +32,7 @@ enum class FrameType : uint8_t {
   kZero = 18 /* discard and write-zeroes */,
   kBlockStatus = 19,
   kProbe = 20,
+  kTrace = 21,  // behind an answer that asks for it; one way
   // chunkserver -> client
   kReply = 32,
   // between stores
@@ -83,13 +84,21 @@ inline constexpr uint32_t kFlagMayUnmap =
 // kReply: this, then kRead: one CRC32C per sector and the data as payload; kBlockStatus: the bits.
 struct ReplyBody {
   uint16_t code = 0;  // curve::Code
-  uint16_t reserved = 0;
-  uint32_t reserved2 = 0;
+  uint16_t flags = 0;
+  uint32_t reserved = 0;
   uint64_t term = 0;  // of the answering replica (kOk, kNotLeader, kWrongTerm, kProbe); also on kOk
                       // of a probe: it leads
   StoreId leader;     // hint; none if unknown
 };
 static_assert(sizeof(ReplyBody) == 32);
+inline constexpr uint16_t kReplyTraced = 1;  // kWrite: send kTrace with this tag
+
+// kTrace: what the client knows of a request that was answered.
+struct TraceBody {
+  uint64_t queue_ns = 0;  // from submit to send
+  uint64_t away_ns = 0;   // from send to answer
+};
+static_assert(sizeof(TraceBody) == 16);
 
 // Handshake (all frames together <= 4 KiB each way; 2 s). Both sides prove that they hold the
 // cluster's secret:
