@@ -29,15 +29,16 @@ struct Arguments {
 };
 
 int usage(const std::string& why) {
-  std::fprintf(stderr,
-               "curve_sim: %s\n"
-               "usage: curve_sim --seeds N [--start S] [--jobs J] [--long] [--twice] [--theme T] "
-               "[--only replicas|spine]\n"
-               "       curve_sim --seed S [--trace] [--without FAULT|transfers|fences]... "
-               "[--safety-ms N] [--clients N] [--volumes N] [--depth N]\n"
-               "       curve_sim --minimize S --only replicas|spine\n"
-               "       curve_sim --mutant NAME --seeds N [--starts K]\n",
-               why.c_str());
+  std::fprintf(
+      stderr,
+      "curve_sim: %s\n"
+      "usage: curve_sim --seeds N [--start S] [--jobs J] [--long] [--twice-every N] [--theme T] "
+      "[--only replicas|spine]\n"
+      "       curve_sim --seed S [--trace] [--without FAULT|transfers|fences]... "
+      "[--safety-ms N] [--clients N] [--volumes N] [--depth N]\n"
+      "       curve_sim --minimize S --only replicas|spine\n"
+      "       curve_sim --mutant NAME --seeds N [--starts K]\n",
+      why.c_str());
   return 2;
 }
 
@@ -52,6 +53,9 @@ bool take_value(Arguments& arguments, std::string_view option, const char* value
     runner.start = number;
   } else if (option == "--jobs") {
     runner.jobs = number;
+  } else if (option == "--twice-every") {
+    runner.twice_every = number;
+    return number != 0;
   } else if (option == "--seed" || option == "--minimize") {
     runner.start = number;
     runner.seeds = 1;
@@ -102,8 +106,6 @@ int main(int count, char** values) {
     const std::string_view option = values[i];
     if (option == "--trace") {
       runner.trace = true;
-    } else if (option == "--twice") {
-      runner.twice = true;
     } else if (option == "--long") {
       runner.changes.longer = true;
     } else if (i + 1 == count || !take_value(arguments, option, values[i + 1])) {

@@ -51,11 +51,13 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 struct Totals {
   std::map<std::string, uint64_t> counts;
   uint64_t runs = 0, virtual_ns = 0, events = 0, least_ops = UINT64_MAX, least_faults = UINT64_MAX;
+  uint64_t digest = 0;  // of all that happened: the same with every build
 
   void add(const RunResult& result) {
     ++runs;
     virtual_ns += result.virtual_ns;
     events += result.events;
+    digest = mix64(digest ^ result.trace_hash);
     for (const auto& [key, value] : result.counts) counts[key] += value;
     auto count = [&result](const char* key) {
       const auto at = result.counts.find(key);
@@ -69,11 +71,12 @@ struct Totals {
 void print(const char* name, const Totals& totals, double seconds) {
   std::printf(
       "%s: %llu runs, %.0f s of virtual time, %llu events, %.1f s; at least %llu operations and "
-      "%llu faults in each\n ",
+      "%llu faults in each; digest %016llx\n ",
       name, static_cast<unsigned long long>(totals.runs),
       static_cast<double>(totals.virtual_ns) / 1e9, static_cast<unsigned long long>(totals.events),
       seconds, static_cast<unsigned long long>(totals.runs ? totals.least_ops : 0),
-      static_cast<unsigned long long>(totals.runs ? totals.least_faults : 0));
+      static_cast<unsigned long long>(totals.runs ? totals.least_faults : 0),
+      static_cast<unsigned long long>(totals.digest));
   for (const auto& [key, value] : totals.counts)
     std::printf(" %s %llu", key.c_str(), static_cast<unsigned long long>(value));
   std::printf("\n");
@@ -108,7 +111,7 @@ bool run_simulation(const Simulation& simulation, const RunnerOptions& runner, u
     options.seed = runner.start + i;
     options.trace = runner.trace;
     options.changes = runner.changes;
-    const bool twice = runner.twice || (i % 10 == 0 && !runner.trace);
+    const bool twice = i % runner.twice_every == 0 && !runner.trace;
     clean = run_one(simulation, options, twice, totals);
     if (!clean)
       std::printf("again: %s --trace\n",

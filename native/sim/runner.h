@@ -13,7 +13,7 @@ namespace curve::sim {
 struct RunnerOptions {
   uint64_t start = 1, seeds = 0, jobs = 1;
   bool trace = false;
-  bool twice = false;  // every seed, not every tenth: the same seed must be the same run
+  uint64_t twice_every = 10;        // so many seeds one is run again: it must be the same run
   bool whole = true, small = true;  // which simulations
   PlanChanges changes;
 };
