@@ -108,6 +108,24 @@ StoreAnswer = (
 StoreEvent = StoreAnswer | Stopped
 
 
+class NativeStatus(Protocol):
+    """A store at one moment. Does not change."""
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the copysets: see chunkserver/report.py."""
+        ...
+
+    def copysets(self, since: Any) -> list[dict[str, Any]]:
+        """Those that are not as they were in `since`, an earlier one of the same store, or all for
+        None.
+        """
+        ...
+
+    def gone(self, since: Any) -> list[int]:
+        """Those of `since` that the store has no more."""
+        ...
+
+
 class NativeStore(Protocol):
     """One store, one native event-loop thread."""
 
@@ -184,6 +202,8 @@ class NativeStore(Protocol):
         """Of the volume's writes that are led here. Ticket, then TraceDone when it is over."""
         ...
 
+    def look(self) -> NativeStatus: ...
+
     def status(self) -> dict[str, Any]:
-        """Keys used here: see chunkserver/report.py."""
+        """The summary with all `copysets`."""
         ...

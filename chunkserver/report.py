@@ -1,6 +1,6 @@
 """What the native store says of itself, as published messages and as numbers for Prometheus. Pure.
 
-`status()` of the native store has these keys (ids are UUIDs: 16 bytes, or text):
+A NativeStatus has these keys, `copysets` apart from the rest (ids are UUIDs: 16 bytes, or text):
   capacity_bytes, used_bytes, reserved_bytes, wal_capacity_bytes, wal_used_bytes,
   copysets: [{id, role (follower, candidate, leader, learner, syncing), term, leader (id or None),
               commit_index, applied_index, last_index, config_index, config_settled, damaged,

@@ -70,7 +70,9 @@ def assemble(
 ) -> Parts:
     """Everything above the node, not yet running."""
     replicator = Replicator(node, dict(leader_addresses))
-    health = Health(gone_after_seconds=gone_after_seconds)
+    health = Health(
+        gone_after_seconds=gone_after_seconds, on_news=replicator.watches.notify_everything
+    )
     gateway = GrpcChunkserverGateway(secret)
     metaserver = Metaserver(replicator, health, gateway, cluster_id, cluster_name)
     recovery = Recovery(replicator, gateway, health, recovery_settings)

@@ -152,6 +152,10 @@ cdef extern from "curve_py/_native/store_glue.h" namespace "curve::glue" nogil:
     CheckRequest check_request(uint64_t volume, uint64_t placement, uint32_t chunks, uint32_t copysets, uint64_t copyset)
     TraceRequest trace_request(uint64_t volume, uint64_t duration_ns)
     vector[uint64_t] trace_stage(const TraceReport& report, size_t stage)
+    cppclass CopysetChanges:
+        vector[size_t] changed
+        vector[uint64_t] gone
+    CopysetChanges copyset_changes(const ServerStatus& before, const ServerStatus& now)
     string code_text(Code code)
     cbool store_inspect(const string& wal, const string& data, string& into, Error& error)
     cbool store_dump_wal(const string& wal, const string& data, int descriptor, Error& error)
@@ -240,6 +244,97 @@ def dump_wal(str wal_path, str data_path, int descriptor):
 
 cdef dict _latency(const Latency& latency):
     return {"buckets_us": latency_bounds(), "counts": latency_counts(latency), "sum_us": latency.sum_us}
+
+
+cdef dict _copyset(const CopysetStatus& c):
+    cdef size_t k
+    leader = _from_id(c.leader)
+    return {
+        "id": c.copyset,
+        "role": "syncing" if c.syncing else "learner" if c.learner else _ROLES[role_number(c)],
+        "term": c.term, "leader": leader if any(leader) else None,
+        "commit_index": c.commit, "applied_index": c.applied, "first_index": c.first, "last_index": c.last,
+        "damaged": bool(c.damaged), "config_index": c.config_index, "config_settled": bool(c.config_settled),
+        "used_bytes": c.used_blocks * _BLOCK_BYTES,
+        "sync_bytes_done": c.sync_bytes_done, "sync_bytes_total": c.sync_bytes_total,
+        "peers": [
+            {"store_id": _from_id(c.progress[k].store), "lag_entries": max(0, c.last - c.progress[k].match),
+             "role": "learner" if progress_role(c.progress[k]) else "voter",
+             "active": bool(c.progress[k].active), "syncing": bool(c.progress[k].syncing)}
+            for k in range(c.progress.size())
+        ],
+    }
+
+
+cdef class StoreStatus:
+    """A store at one moment; see chunkserver/ports.py. Any thread."""
+    cdef ServerStatus _status
+
+    def copysets(self, StoreStatus since):
+        cdef vector[size_t] differ
+        cdef size_t i
+        if since is None:
+            return [_copyset(self._status.copysets[i]) for i in range(self._status.copysets.size())]
+        differ = copyset_changes(since._status, self._status).changed
+        return [_copyset(self._status.copysets[differ[i]]) for i in range(differ.size())]
+
+    def gone(self, StoreStatus since not None):
+        return list(copyset_changes(since._status, self._status).gone)
+
+    def summary(self):
+        cdef const ServerStatus* status = &self._status
+        k2 = status.counters
+        return {
+            "store_id": _from_id(status.store), "cluster_id": _from_id(status.cluster), "incarnation": status.incarnation,
+            "capacity_bytes": status.blocks_total * _BLOCK_BYTES,
+            "used_bytes": (status.blocks_total - status.blocks_free - status.blocks_pending_free) * _BLOCK_BYTES,
+            "reserved_bytes": status.blocks_reserved * _BLOCK_BYTES,
+            "wal_capacity_bytes": status.wal_capacity_bytes, "wal_used_bytes": status.wal_used_bytes,
+            "direct_io": bool(status.direct_io),
+            "failure": status.failure.decode(),
+            "scrub": {
+                "running": bool(status.scrub.running), "bytes_per_second": status.scrub.bytes_per_second,
+                "passes": status.scrub.passes, "started_at_ms": status.scrub.started_ns // 1000000,
+                "finished_at_ms": status.scrub.finished_ns // 1000000, "blocks_done": status.scrub.blocks_done,
+                "blocks_total": status.scrub.blocks_total, "damaged_blocks": status.scrub.damaged_blocks,
+                "damaged_pages": status.scrub.damaged_pages, "chunks_compared": status.scrub.chunks_compared,
+                "chunks_differ": status.scrub.chunks_differ,
+            },
+            "counters": {
+                "reads": k2.reads, "writes": k2.writes, "zeroes": k2.zeroes, "read_bytes": k2.read_bytes,
+                "written_bytes": k2.written_bytes, "refused": k2.refused, "parked": k2.parked,
+                "wal_appends": k2.wal_appends, "checkpoints": k2.checkpoints,
+                "background_blocks": k2.background_blocks, "syncs_started": k2.syncs_started,
+                "syncs_finished": k2.syncs_finished, "sync_bytes": k2.sync_bytes, "damaged_reads": k2.corrupt_reads,
+                "merges": k2.merges, "damaged_sectors": k2.damaged_sectors,
+                "repaired_sectors": k2.repaired_sectors, "repairs_failed": k2.repairs_failed,
+                "repairs_answered": k2.repairs_answered, "repairs_dropped": k2.repairs_dropped,
+                "blocks_restored": k2.blocks_restored,
+                "scrub_passes": status.scrub.passes, "scrub_damaged_blocks": status.scrub.damaged_blocks,
+                "scrub_damaged_pages": status.scrub.damaged_pages,
+                "scrub_chunks_compared": status.scrub.chunks_compared,
+                "scrub_chunks_differ": status.scrub.chunks_differ,
+                "waited_for_log": k2.waited,
+            },
+            "gauges": {
+                "sessions": status.sessions, "blocks_reserved": status.blocks_reserved,
+                "blocks_pending_free": status.blocks_pending_free, "pages_total": status.pages_total,
+                "pages_free": status.pages_free, "wal_torn_tail": int(status.wal_torn_tail),
+                "wal_damaged": int(status.wal_damaged), "pages_lost": status.pages_lost,
+                "out_of_service": int(not status.failure.empty()),
+                "scrub_running": int(status.scrub.running),
+                "scrub_finished_seconds": status.scrub.finished_ns // 1000000000,
+                "wal_undrained_bytes": status.wal_undrained_bytes,
+                "overlay_blocks": status.overlay_blocks,
+                "fence_bytes": status.fence_bytes,
+                "fence_bytes_max": status.fence_bytes_max,
+            },
+            "latency": {
+                "read": _latency(status.latency.read), "write": _latency(status.latency.write),
+                "replicate": _latency(status.latency.replicate),
+                "wal_append": _latency(status.latency.wal_append),
+            },
+        }
 
 
 cdef class StoreServer:
@@ -441,81 +536,14 @@ cdef class StoreServer:
             blocks = node.mapped_blocks(volume_id)
         return blocks * _BLOCK_BYTES
 
-    def status(self):
+    def look(self):
+        """What it is like now. Waits for the store's thread."""
         cdef StoreNode* node = self._open()
-        cdef ServerStatus status
-        cdef size_t i, k
+        cdef StoreStatus taken = StoreStatus.__new__(StoreStatus)
         with nogil:
-            status = node.status(True)
-        copysets = []
-        for i in range(status.copysets.size()):
-            c = &status.copysets[i]
-            leader = _from_id(c.leader)
-            copysets.append({
-                "id": c.copyset,
-                "role": "syncing" if c.syncing else "learner" if c.learner else _ROLES[role_number(status.copysets[i])],
-                "term": c.term, "leader": leader if any(leader) else None,
-                "commit_index": c.commit, "applied_index": c.applied, "first_index": c.first, "last_index": c.last,
-                "damaged": bool(c.damaged), "config_index": c.config_index, "config_settled": bool(c.config_settled),
-                "used_bytes": c.used_blocks * _BLOCK_BYTES,
-                "sync_bytes_done": c.sync_bytes_done, "sync_bytes_total": c.sync_bytes_total,
-                "peers": [
-                    {"store_id": _from_id(c.progress[k].store), "lag_entries": max(0, c.last - c.progress[k].match),
-                     "role": "learner" if progress_role(c.progress[k]) else "voter",
-                     "active": bool(c.progress[k].active), "syncing": bool(c.progress[k].syncing)}
-                    for k in range(c.progress.size())
-                ],
-            })
-        k2 = status.counters
-        return {
-            "store_id": _from_id(status.store), "cluster_id": _from_id(status.cluster), "incarnation": status.incarnation,
-            "capacity_bytes": status.blocks_total * _BLOCK_BYTES,
-            "used_bytes": (status.blocks_total - status.blocks_free - status.blocks_pending_free) * _BLOCK_BYTES,
-            "reserved_bytes": status.blocks_reserved * _BLOCK_BYTES,
-            "wal_capacity_bytes": status.wal_capacity_bytes, "wal_used_bytes": status.wal_used_bytes,
-            "direct_io": bool(status.direct_io),
-            "failure": status.failure.decode(),
-            "scrub": {
-                "running": bool(status.scrub.running), "bytes_per_second": status.scrub.bytes_per_second,
-                "passes": status.scrub.passes, "started_at_ms": status.scrub.started_ns // 1000000,
-                "finished_at_ms": status.scrub.finished_ns // 1000000, "blocks_done": status.scrub.blocks_done,
-                "blocks_total": status.scrub.blocks_total, "damaged_blocks": status.scrub.damaged_blocks,
-                "damaged_pages": status.scrub.damaged_pages, "chunks_compared": status.scrub.chunks_compared,
-                "chunks_differ": status.scrub.chunks_differ,
-            },
-            "copysets": copysets,
-            "counters": {
-                "reads": k2.reads, "writes": k2.writes, "zeroes": k2.zeroes, "read_bytes": k2.read_bytes,
-                "written_bytes": k2.written_bytes, "refused": k2.refused, "parked": k2.parked,
-                "wal_appends": k2.wal_appends, "checkpoints": k2.checkpoints,
-                "background_blocks": k2.background_blocks, "syncs_started": k2.syncs_started,
-                "syncs_finished": k2.syncs_finished, "sync_bytes": k2.sync_bytes, "damaged_reads": k2.corrupt_reads,
-                "merges": k2.merges, "damaged_sectors": k2.damaged_sectors,
-                "repaired_sectors": k2.repaired_sectors, "repairs_failed": k2.repairs_failed,
-                "repairs_answered": k2.repairs_answered, "repairs_dropped": k2.repairs_dropped,
-                "blocks_restored": k2.blocks_restored,
-                "scrub_passes": status.scrub.passes, "scrub_damaged_blocks": status.scrub.damaged_blocks,
-                "scrub_damaged_pages": status.scrub.damaged_pages,
-                "scrub_chunks_compared": status.scrub.chunks_compared,
-                "scrub_chunks_differ": status.scrub.chunks_differ,
-                "waited_for_log": k2.waited,
-            },
-            "gauges": {
-                "sessions": status.sessions, "blocks_reserved": status.blocks_reserved,
-                "blocks_pending_free": status.blocks_pending_free, "pages_total": status.pages_total,
-                "pages_free": status.pages_free, "wal_torn_tail": int(status.wal_torn_tail),
-                "wal_damaged": int(status.wal_damaged), "pages_lost": status.pages_lost,
-                "out_of_service": int(not status.failure.empty()),
-                "scrub_running": int(status.scrub.running),
-                "scrub_finished_seconds": status.scrub.finished_ns // 1000000000,
-                "wal_undrained_bytes": status.wal_undrained_bytes,
-                "overlay_blocks": status.overlay_blocks,
-                "fence_bytes": status.fence_bytes,
-                "fence_bytes_max": status.fence_bytes_max,
-            },
-            "latency": {
-                "read": _latency(status.latency.read), "write": _latency(status.latency.write),
-                "replicate": _latency(status.latency.replicate),
-                "wal_append": _latency(status.latency.wal_append),
-            },
-        }
+            taken._status = node.status(True)
+        return taken
+
+    def status(self):
+        taken = self.look()
+        return taken.summary() | {"copysets": taken.copysets(None)}

@@ -76,6 +76,25 @@ inline std::vector<uint64_t> trace_stage(const copyset::TraceReport& report, siz
   }
   return out;
 }
+// What of `now` differs from `before`, by position, and which copysets of `before` are no more. Both
+// are in the order of ids.
+struct CopysetChanges {
+  std::vector<size_t> changed;
+  std::vector<CopysetId> gone;
+};
+inline CopysetChanges copyset_changes(const copyset::ServerStatus& before, const copyset::ServerStatus& now) {
+  CopysetChanges out;
+  size_t b = 0;
+  for (size_t n = 0; n < now.copysets.size(); ++n) {
+    const CopysetId id = now.copysets[n].copyset;
+    for (; b < before.copysets.size() && before.copysets[b].copyset < id; ++b) out.gone.push_back(before.copysets[b].copyset);
+    const bool known = b < before.copysets.size() && before.copysets[b].copyset == id;
+    if (!known || !(before.copysets[b] == now.copysets[n])) out.changed.push_back(n);
+    b += known;
+  }
+  for (; b < before.copysets.size(); ++b) out.gone.push_back(before.copysets[b].copyset);
+  return out;
+}
 inline std::string code_text(Code code) { return std::string(code_name(code)); }
 inline bool store_inspect(const std::string& wal, const std::string& data, std::string& into, Error& error) {
   auto text = copyset::inspect_store({wal, data});

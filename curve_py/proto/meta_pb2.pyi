@@ -322,7 +322,7 @@ class RegisterChunkserverResponse(_message.Message):
     def __init__(self, chunkserver: _Optional[_Union[Chunkserver, _Mapping]] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("header", "cluster_id", "store_id", "incarnation", "topology_version", "report", "pid", "hostname")
+    __slots__ = ("header", "cluster_id", "store_id", "incarnation", "topology_version", "report", "pid", "hostname", "report_number", "report_since", "gone_copyset_ids")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -331,6 +331,9 @@ class HeartbeatRequest(_message.Message):
     REPORT_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    REPORT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    REPORT_SINCE_FIELD_NUMBER: _ClassVar[int]
+    GONE_COPYSET_IDS_FIELD_NUMBER: _ClassVar[int]
     header: _common_pb2.RequestHeader
     cluster_id: bytes
     store_id: bytes
@@ -339,13 +342,18 @@ class HeartbeatRequest(_message.Message):
     report: _common_pb2.StoreReport
     pid: int
     hostname: str
-    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., cluster_id: _Optional[bytes] = ..., store_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., topology_version: _Optional[int] = ..., report: _Optional[_Union[_common_pb2.StoreReport, _Mapping]] = ..., pid: _Optional[int] = ..., hostname: _Optional[str] = ...) -> None: ...
+    report_number: int
+    report_since: int
+    gone_copyset_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, header: _Optional[_Union[_common_pb2.RequestHeader, _Mapping]] = ..., cluster_id: _Optional[bytes] = ..., store_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., topology_version: _Optional[int] = ..., report: _Optional[_Union[_common_pb2.StoreReport, _Mapping]] = ..., pid: _Optional[int] = ..., hostname: _Optional[str] = ..., report_number: _Optional[int] = ..., report_since: _Optional[int] = ..., gone_copyset_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
-    __slots__ = ("topology_version",)
+    __slots__ = ("topology_version", "report_known")
     TOPOLOGY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REPORT_KNOWN_FIELD_NUMBER: _ClassVar[int]
     topology_version: int
-    def __init__(self, topology_version: _Optional[int] = ...) -> None: ...
+    report_known: int
+    def __init__(self, topology_version: _Optional[int] = ..., report_known: _Optional[int] = ...) -> None: ...
 
 class ListChunkserversRequest(_message.Message):
     __slots__ = ("header",)

@@ -194,7 +194,7 @@ def chunkserver_message(
     )
     heartbeat = health.heartbeat(chunkserver.store_id)
     if heartbeat is not None:
-        replicas = heartbeat.report.replicas
+        replicas = heartbeat.replicas.values()
         message.usage.CopyFrom(heartbeat.report.usage)
         message.replica_count = len(replicas)
         message.leader_count = sum(

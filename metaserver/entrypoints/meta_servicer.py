@@ -29,6 +29,7 @@ from metaserver.domain.ports import RaftNode
 from metaserver.domain.scheduler import Tables
 from metaserver.domain.state import MetaState
 from metaserver.entrypoints import convert, convert_tasks
+from metaserver.service.health import ReportOrder
 from metaserver.service.inspections import Inspections
 from metaserver.service.journal import Journal
 from metaserver.service.metaserver import ATTACH_SECONDS, DEFAULT_POOL, Metaserver, now_ms
@@ -194,15 +195,20 @@ class MetaServicer(MetaServiceServicer):
             )
         if request.incarnation == 0:
             self._health.check_silent(request.store_id)
-        self._health.record(
+        known_number = self._health.record(
             request.store_id,
             request.incarnation,
             request.topology_version,
             request.report,
             request.pid,
             request.hostname,
+            ReportOrder(
+                request.report_number, request.report_since, tuple(request.gone_copyset_ids)
+            ),
         )
-        return pb.HeartbeatResponse(topology_version=state.counters.topology_version)
+        return pb.HeartbeatResponse(
+            topology_version=state.counters.topology_version, report_known=known_number
+        )
 
     async def ListChunkservers(
         self, request: pb.ListChunkserversRequest, _: Any

@@ -6,7 +6,7 @@ tens of ms).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from curve_py.proto import common_pb2 as pb
@@ -48,11 +48,36 @@ def assess(
     return HealthView(stores, copysets, filled, still_seconds or {})
 
 
+def is_same(tables: Tables, now: Heard, before: Heard) -> bool:
+    """Of both, `assess` makes the same view."""
+    return (
+        now.since == before.since
+        and now.leaders == before.leaders
+        and now.heartbeats.keys() == before.heartbeats.keys()
+        and all(
+            heartbeat.replicas is before.heartbeats[store_id].replicas
+            and heartbeat.incarnation == before.heartbeats[store_id].incarnation
+            and heartbeat.report.usage == before.heartbeats[store_id].report.usage
+            and heartbeat.report.failure == before.heartbeats[store_id].report.failure
+            for store_id, heartbeat in now.heartbeats.items()
+        )
+        and _standing(now, tables.chunkservers) == _standing(before, tables.chunkservers)
+    )
+
+
+def _standing(heard: Heard, stores: Iterable[bytes]) -> list[tuple[StoreState, bool]]:
+    return [(heard.state_of(store_id), _is_stalled(heard, store_id)) for store_id in stores]
+
+
+def _is_stalled(heard: Heard, store_id: bytes) -> bool:
+    patience = min(heard.gone_after_seconds, TARGET_PATIENCE_SECONDS)
+    return heard.state_of(store_id) is StoreState.DOWN and heard.silent_seconds(store_id) > patience
+
+
 def _store_view(heard: Heard, store_id: bytes) -> StoreView:
     state = heard.state_of(store_id)
     heartbeat = heard.heartbeats.get(store_id)
-    patience = min(heard.gone_after_seconds, TARGET_PATIENCE_SECONDS)
-    stalled = state is StoreState.DOWN and heard.silent_seconds(store_id) > patience
+    stalled = _is_stalled(heard, store_id)
     why = ""
     if state is StoreState.GONE:
         why = f"is gone (silent for more than {heard.gone_after_seconds:g} s)"

@@ -49,16 +49,21 @@ class Duties:
 
     async def keep_peers(self) -> None:
         """Every chunkserver that is up has the newest table of addresses."""
-        while True:
-            state = self._replicator.state
-            version = state.counters.topology_version
-            stale = [
-                chunkserver
-                for chunkserver in state.chunkservers.values()
-                if self._needs_peers(chunkserver.store_id, version)
-            ]
-            await asyncio.gather(*(self._set_peers(chunkserver) for chunkserver in stale))
-            await asyncio.sleep(PASS_SECONDS)
+        with self._replicator.watches.everything() as changed:
+            while True:
+                changed.clear()
+                state = self._replicator.state
+                version = state.counters.topology_version
+                stale = [
+                    chunkserver
+                    for chunkserver in state.chunkservers.values()
+                    if self._needs_peers(chunkserver.store_id, version)
+                ]
+                await asyncio.gather(*(self._set_peers(chunkserver) for chunkserver in stale))
+                if stale:  # until it says itself that it has the table
+                    await asyncio.sleep(PASS_SECONDS)
+                else:
+                    await wait_for(changed, unfinished=False)
 
     def _needs_peers(self, store_id: bytes, version: int) -> bool:
         heartbeat = self._health.heartbeat(store_id)
@@ -99,7 +104,7 @@ class Duties:
                     )
                 )
                 if all(formed):
-                    await wait_for(changed)
+                    await wait_for(changed, unfinished=False)
                 else:
                     await asyncio.sleep(PASS_SECONDS)
 

@@ -22,10 +22,31 @@ TARGET_PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
+class ReportOrder:
+    """Where a report stands among those of its incarnation (docs/formats/control-plane.md).
+
+    `number` 0: they are not counted, and each is whole. `since` 0: it is whole; else it has only
+    what differs from report `since`, less the copysets that are `gone` since.
+    """
+
+    number: int = 0
+    since: int = 0
+    gone: tuple[int, ...] = ()
+
+
+WHOLE = ReportOrder()
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The last one of a store. `replicas` is `report.replicas` by copyset."""
+    """The last one of a store. `replicas` are all that it has, whatever `report.replicas` named.
+
+    Invariant: `replicas` is what the store had when it made report `number`. As long as nothing of
+    it changes it stays the same object.
+    """
 
     received_at: float  # monotonic seconds
+    number: int
     incarnation: int
     topology_version: int
     report: pb.StoreReport
@@ -84,9 +105,14 @@ class Health:
         self,
         now: Callable[[], float] = time.monotonic,
         gone_after_seconds: float = GONE_AFTER_SECONDS,
+        on_news: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_news` is called when a store begins to be heard, was restarted, says that it failed
+        or got another table of peers; not for what its replicas do.
+        """
         self._now = now
         self._gone_after_seconds = gone_after_seconds
+        self._on_news = on_news
         self._heartbeats: dict[bytes, Heartbeat] = {}
         self._leaders: dict[int, tuple[int, bytes]] = {}
         self._since = now()
@@ -106,14 +132,42 @@ class Health:
         report: pb.StoreReport,
         pid: int,
         hostname: str,
-    ) -> None:
-        replicas = {replica.copyset_id: replica for replica in report.replicas}
+        order: ReportOrder = WHOLE,
+    ) -> int:
+        """The number of the report that is held afterwards: another than that of this one when it
+        came late, or has differences from one that is not held. Such a one counts for nothing, and
+        the store is to send a whole one.
+        """
+        before = self._heartbeats.get(store_id)
+        held = before if before is not None and before.incarnation == incarnation else None
+        if held is not None and order.number and order.number <= held.number:
+            return held.number
+        if order.since and (held is None or order.since != held.number):
+            return held.number if held is not None else 0
+        named = {replica.copyset_id: replica for replica in report.replicas}
+        replicas = _replicas_after(before.replicas if before else {}, named, order)
+        was_heard = self.state_of(store_id) in (StoreState.UP, StoreState.FAILED)
         self._heartbeats[store_id] = Heartbeat(
-            self._now(), incarnation, topology_version, report, replicas, pid, hostname
+            self._now(),
+            order.number,
+            incarnation,
+            topology_version,
+            report,
+            replicas,
+            pid,
+            hostname,
         )
         for replica in report.replicas:
             if replica.role == pb.REPLICA_ROLE_LEADER:
                 self.note_leader(replica.copyset_id, replica.term, store_id)
+        if (
+            not was_heard
+            or held is None
+            or held.topology_version != topology_version
+            or held.report.failure != report.failure
+        ):
+            self._on_news()
+        return order.number
 
     def check_silent(self, store_id: bytes) -> None:
         """A store that is said to be lost, by a process that cannot open it, must not be heard from
@@ -129,7 +183,7 @@ class Health:
 
     def note_leader(self, copyset_id: int, term: int, store_id: bytes) -> None:
         known = self._leaders.get(copyset_id)
-        if known is None or term >= known[0]:
+        if known is None or (term >= known[0] and known != (term, store_id)):
             self._leaders[copyset_id] = (term, store_id)
 
     def heartbeat(self, store_id: bytes) -> Heartbeat | None:
@@ -155,3 +209,15 @@ class Health:
         return Heard(
             self._now(), self._since, self._gone_after_seconds, self._heartbeats, self._leaders
         )
+
+
+def _replicas_after(
+    before: dict[int, pb.ReplicaReport], named: dict[int, pb.ReplicaReport], order: ReportOrder
+) -> dict[int, pb.ReplicaReport]:
+    """The same object as before if nothing differs."""
+    if not order.since:
+        return before if named == before else named
+    if not named and not order.gone:
+        return before
+    gone = frozenset(order.gone)
+    return {c: r for c, r in (before | named).items() if c not in gone}

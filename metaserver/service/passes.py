@@ -14,12 +14,14 @@ from metaserver.service.watches import Watches
 _log = logging.getLogger(__name__)
 
 PASS_SECONDS = 0.5
+# When nothing is wanted there is nothing to try again, and what changes says so: only a safeguard.
+_IDLE_SECONDS = 10.0
 
 
-async def wait_for(changed: asyncio.Event) -> None:
-    """Until something changes, or for a pass."""
+async def wait_for(changed: asyncio.Event, *, unfinished: bool) -> None:
+    """Until something changes, or, where work is `unfinished`, for a pass."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(PASS_SECONDS):
+        async with asyncio.timeout(PASS_SECONDS if unfinished else _IDLE_SECONDS):
             await changed.wait()
 
 
@@ -44,14 +46,15 @@ async def for_each(
 
             while True:
                 changed.clear()
-                for key in wanted():
+                keys = wanted()
+                for key in keys:
                     if len(running) >= at_once:
                         break
                     if key not in running:
                         task = asyncio.create_task(_guarded(work, key))
                         running[key] = task
                         task.add_done_callback(partial(ended, key))
-                await wait_for(changed)
+                await wait_for(changed, unfinished=bool(keys))
     finally:
         for task in list(running.values()):
             task.cancel()

@@ -29,21 +29,32 @@ from metaserver.domain.ports import (
 from metaserver.domain.recovery_plan import Limits, Plan, command_of
 from metaserver.domain.scheduler import Tables, plan
 from metaserver.domain.state import MetaState
-from metaserver.service.assess import Leftover, assess, find_leftovers
+from metaserver.service.assess import Leftover, assess, find_leftovers, is_same
 from metaserver.service.fill_watch import FillWatch
 from metaserver.service.health import Health, Heard
 from metaserver.service.journal import Journal
-from metaserver.service.passes import for_each
+from metaserver.service.passes import for_each, wait_for
 from metaserver.service.replicator import Replicator
 
 _log = logging.getLogger(__name__)
 
 _PASS_SECONDS = 1.0
 _PASS_SHARE = 20  # a pass may take one part in so many of the time
+# A pass that would see what the last one saw, and that decided nothing, is left out for so long.
+_STILL_SECONDS = 30.0
 _POLL_SECONDS = 0.3
 _POLL_SECONDS_MAX = 5.0  # of a chunkserver that does not answer
 _PREFERENCES_AT_ONCE = 8
 _REMOVALS_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """The last one: what it saw, and whether another could only come to the same."""
+
+    tables: Tables
+    heard: Heard
+    found_nothing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,8 @@ class Recovery:
         self._health = health
         self._settings = settings
         self._leftovers: list[Leftover] = []
+        self._found_leftovers = asyncio.Event()
+        self._last: _Pass | None = None
         self._fills = FillWatch()
         self._listening_since = -1.0
         self.journal = Journal()
@@ -90,6 +103,10 @@ class Recovery:
                 self.journal.reset()
                 self._fills.reset()
             tables = Tables.of(self._state)
+            if self._stands_still(tables, heard):
+                await asyncio.sleep(_PASS_SECONDS)
+                continue
+            self._last = None  # until this one has ended, and not in an error
             now_ms = time.time_ns() // 1_000_000
             made, view, self._leftovers = await asyncio.to_thread(
                 self._look, tables, heard, secrets.randbits(63), now_ms
@@ -98,16 +115,33 @@ class Recovery:
             for decision in made.decisions:
                 await self._replicator.submit(command_of(decision, now_ms))
             self.journal.note(now_ms, made, tables.chunkservers, self._state.moves, view)
+            if self._leftovers:
+                self._found_leftovers.set()
+            idle = not (made.decisions or made.queued_moves or tables.moves or self._leftovers)
+            # Who was given up as a target is barred for a time, which ends by itself.
+            self._last = _Pass(tables, heard, idle and not tables.stalled)
             await self._rest(made, took)
+
+    def _stands_still(self, tables: Tables, heard: Heard) -> bool:
+        last = self._last
+        return (
+            last is not None
+            and last.found_nothing
+            and heard.now - last.heard.now < _STILL_SECONDS
+            and tables == last.tables
+            and is_same(tables, heard, last.heard)
+        )
 
     async def _rest(self, made: Plan, took: float) -> None:
         """Until the next pass: earlier when half of the moves have ended and others wait."""
         moves = len(self._state.moves)
         shortest = max(_POLL_SECONDS, _PASS_SHARE * took)
+        if not made.queued_moves:
+            shortest = max(shortest, _PASS_SECONDS)
         await asyncio.sleep(shortest)
         waited = shortest
         while waited < _PASS_SECONDS:
-            if made.queued_moves and 2 * len(self._state.moves) <= moves:
+            if 2 * len(self._state.moves) <= moves:
                 return
             await asyncio.sleep(_POLL_SECONDS)
             waited += _POLL_SECONDS
@@ -313,7 +347,8 @@ class Recovery:
     async def clean_up(self) -> None:
         """What a store has kept of copysets that are elsewhere by now is taken off it."""
         while True:
-            await asyncio.sleep(_PASS_SECONDS)
+            await self._found_leftovers.wait()
+            self._found_leftovers.clear()
             found, self._leftovers = self._leftovers, []
             for first in range(0, len(found), _REMOVALS_AT_ONCE):
                 part = found[first : first + _REMOVALS_AT_ONCE]
@@ -342,20 +377,22 @@ class Recovery:
     async def limit(self) -> None:
         """Every chunkserver that is up knows how much it may do in the background."""
         told: dict[bytes, int] = {}  # store -> incarnation
-        while True:
-            await asyncio.sleep(_PASS_SECONDS)
-            untold = [
-                (chunkserver, heartbeat.incarnation)
-                for chunkserver in self._state.chunkservers.values()
-                if (heartbeat := self._health.heartbeat(chunkserver.store_id)) is not None
-                and told.get(chunkserver.store_id) != heartbeat.incarnation
-                and self._health.state_of(chunkserver.store_id) is StoreState.UP
-            ]
-            for chunkserver, incarnation in untold:
-                if await self._set_limits(chunkserver):
-                    told[chunkserver.store_id] = incarnation
-                else:
-                    await asyncio.sleep(_POLL_SECONDS_MAX)
+        with self._replicator.watches.everything() as changed:
+            while True:
+                changed.clear()
+                untold = [
+                    (chunkserver, heartbeat.incarnation)
+                    for chunkserver in self._state.chunkservers.values()
+                    if (heartbeat := self._health.heartbeat(chunkserver.store_id)) is not None
+                    and told.get(chunkserver.store_id) != heartbeat.incarnation
+                    and self._health.state_of(chunkserver.store_id) is StoreState.UP
+                ]
+                for chunkserver, incarnation in untold:
+                    if await self._set_limits(chunkserver):
+                        told[chunkserver.store_id] = incarnation
+                    else:
+                        await asyncio.sleep(_POLL_SECONDS_MAX)
+                await wait_for(changed, unfinished=bool(untold))
 
     async def _set_limits(self, chunkserver: Chunkserver) -> bool:
         try:

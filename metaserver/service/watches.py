@@ -51,12 +51,15 @@ class Watches:
             for event in self._of_volume.get(volume_id, ()):
                 event.set()
         if changes.volumes or changes.moves:
-            for event in self._of_all:
-                event.set()
+            self.notify_everything()
 
     def notify_all(self) -> None:
         for events in self._of_volume.values():
             for event in events:
                 event.set()
+        self.notify_everything()
+
+    def notify_everything(self) -> None:
+        """Those who wait for anything."""
         for event in self._of_all:
             event.set()

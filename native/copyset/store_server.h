@@ -75,6 +75,7 @@ struct CopysetStatus {
   uint64_t sync_bytes_done, sync_bytes_total;  // while it is being filled; 0 of 0: not known yet
   std::vector<raft::Member> members;
   std::vector<raft::Progress> progress;  // leader only
+  bool operator==(const CopysetStatus&) const = default;
 };
 
 struct ServerCounters {

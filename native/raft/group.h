@@ -77,6 +77,7 @@ struct Progress {  // of one follower, for status
   Index next;
   bool active;  // confirmed a beat within the last lease
   bool syncing;
+  bool operator==(const Progress&) const = default;
 };
 
 class Group {

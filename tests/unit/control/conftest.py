@@ -11,7 +11,7 @@ import contextlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,24 @@ class FakeNode:
         )
 
 
+class FakeStatus:
+    """chunkserver.ports.NativeStatus."""
+
+    def __init__(self, status: dict[str, Any]) -> None:
+        self._copysets = {copyset["id"]: copyset for copyset in status.pop("copysets")}
+        self._summary = status
+
+    def summary(self) -> dict[str, Any]:
+        return self._summary
+
+    def copysets(self, since: FakeStatus | None) -> list[dict[str, Any]]:
+        before = since._copysets if since else {}
+        return [c for c in self._copysets.values() if before.get(c["id"]) != c]
+
+    def gone(self, since: FakeStatus) -> list[int]:
+        return [copyset for copyset in since._copysets if copyset not in self._copysets]
+
+
 class FakeStore:
     """chunkserver.ports.NativeStore in memory. `leads` says which copysets it leads."""
 
@@ -290,6 +308,9 @@ class FakeStore:
             report |= {"code": "not_leader", "leader": self.leader_of(copyset) or bytes(16)}
         return self._answer("CheckDone", report)
 
+    def look(self) -> FakeStatus:
+        return FakeStatus(self.status())
+
     def status(self) -> dict[str, Any]:
         return {
             "scrub": {"running": bool(self.scrubs), "blocks_total": 7},
@@ -318,6 +339,17 @@ def group() -> Iterator[Group]:
     yield made
     for node in made.nodes:
         node.close()
+
+
+@pytest.fixture
+async def cluster(group: Any, make_store: Any, tmp_path: Path) -> AsyncIterator[Any]:
+    """Three metaservers (metaserver_cluster.Cluster)."""
+    from metaserver_cluster import Cluster
+
+    made = Cluster(group, make_store, tmp_path)
+    await made.start_metaservers(3)
+    yield made
+    await made.close()
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from metaserver.domain.recovery_plan import Limits, Plan, StartMove
 from metaserver.domain.scheduler import Tables
 from metaserver.service import passes, recovery
 from metaserver.service.assess import Leftover, assess, find_leftovers
-from metaserver.service.health import Health
+from metaserver.service.health import Health, ReportOrder
 from metaserver.service.journal import Journal
 from metaserver.service.recovery import Recovery, RecoverySettings
 from metaserver.service.replicator import Replicator
@@ -220,6 +220,8 @@ class Setup:
         self.stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._requests = itertools.count(1)
+        self._numbers = itertools.count(1)
+        self._held: dict[bytes, tuple[int, dict[int, pb.ReplicaReport]]] = {}  # last reports
         self.copysets = copysets
         for number in range(metaservers):
             node = group.node(bytes([0xA0 + number]) * 16)
@@ -296,10 +298,21 @@ class Setup:
                     self.world.violations.append("a voter is not in the table of clients")
             for store in self.world.stores:
                 if store not in self.world.dead:
-                    self.healths[self.number].record(
-                        store, 1, 0, self.world.report(store), 1, "host"
-                    )
+                    self._hear(store)
             await asyncio.sleep(0.005)
+
+    def _hear(self, store: bytes) -> None:
+        """What differs from what the leader holds, or all if it does not hold that."""
+        health, report = self.healths[self.number], self.world.report(store)
+        replicas = {replica.copyset_id: replica for replica in report.replicas}
+        since, before = self._held.pop(store, (0, {}))
+        del report.replicas[:]
+        report.replicas.extend(r for c, r in replicas.items() if before.get(c) != r)
+        order = ReportOrder(next(self._numbers), since, tuple(before.keys() - replicas.keys()))
+        if health.record(store, 1, 0, report, 1, "host", order) == order.number:
+            self._held[store] = order.number, replicas
+        else:
+            self._hear(store)
 
     async def until(self, condition: Any) -> None:
         async with asyncio.timeout(60):
@@ -553,6 +566,46 @@ def test_a_leader_that_says_that_it_follows_leads_no_more() -> None:
     health.record(store, 1, 0, later, 1, "h")
     assert assess(tables, health.heard()).copyset(1).leader is None
     assert health.leader_of(1) is None
+
+
+async def test_what_stands_still_is_not_looked_at_again_and_every_change_is(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    look = recovery.plan
+
+    def counted(*arguments: Any) -> Plan:
+        nonlocal looks
+        looks += 1
+        return look(*arguments)
+
+    monkeypatch.setattr(recovery, "plan", counted)
+    monkeypatch.setattr(recovery, "_STILL_SECONDS", 1e9)
+    setup = await make()
+    await setup.until(setup.settled)
+
+    async def stands() -> None:
+        """Until it has come to rest, and then for many passes."""
+        before = -1
+        while looks != before:
+            before, clock = looks, setup.clock
+            await setup.until(lambda clock=clock: setup.clock > clock + 100)
+
+    await stands()
+    for change in (
+        lambda: setup.world.dead.add(setup.world.stores[1]),  # only silence
+        lambda: setup.world.dead.clear(),
+        lambda: setup.world.failed.update({setup.world.stores[0]: "EIO"}),
+    ):
+        before = looks
+        change()
+        await setup.until(lambda before=before: looks > before)
+        await stands()
+        assert not setup.state.moves
+    assert setup.held(setup.world.stores[0]) == 0
+    before = looks
+    monkeypatch.setattr(recovery, "_STILL_SECONDS", 5.0)
+    await setup.until(lambda: looks > before + 1)
 
 
 # --- Progress -------------------------------------------------------------------------------------
