@@ -72,6 +72,7 @@ bool StoreServer::State::may_look(const Copyset& copyset) const {
 }
 
 void StoreServer::State::start_read(Request* request) {
+  replica->host().note_work(loop.now_ns());
   if (!may_look(*request->copyset)) return park(request);
   const wire::RequestBody& body = request->body;
   if (request->type == wire::FrameType::kBlockStatus) return block_status(request);

@@ -22,7 +22,6 @@
 // Likewise for the room that fences take in a checkpoint. One thread.
 #include <algorithm>
 #include <bit>
-#include <set>
 
 #include "native/base/log.h"
 #include "native/base/mutant.h"
@@ -167,30 +166,31 @@ void StoreServer::State::look_at_room() {
   const uint64_t now = loop.now_ns();
   if (now < room_looked_ns + kLookNs) return;
   room_looked_ns = now;
-  std::set<StoreId> others;
+  leaders_elsewhere = static_cast<uint32_t>(std::max<size_t>(replica->host().peers().size(), 1));
+  // A store that is idle need not go through all its logs.
+  if (std::exchange(some_stuck, false) || replica->has_unapplied()) look_for_stuck_logs(now);
+  wants_space |= room().coming;
+  if (std::exchange(wants_space, false)) {
+    background->applied();
+    background->pressed();
+  }
+}
+
+void StoreServer::State::look_for_stuck_logs(uint64_t now) {
   for (auto& [id, copyset] : copysets) {
     if (!copyset->group) continue;
     raft::Group& raft = copyset->group->raft();
-    const raft::Config& config = raft.config();
-    for (size_t i = 0; i < config.count; ++i) {
-      if (config.members[i].store != identity.id) others.insert(config.members[i].store);
-    }
     const bool waits = raft.role() == raft::Role::kLeader && raft.commit() < raft.last_index() &&
                        raft.commit() == copyset->stuck_at && others_are_full(*copyset);
     copyset->stuck_at = raft.commit();
     copyset->stuck_for = waits ? copyset->stuck_for + 1 : 0;
+    some_stuck |= waits;
     if (copyset->stuck_for < kStuckLooks || CURVE_MUTANT("r8_lead_on_when_full")) continue;
     base::log(base::LogLevel::kWarning, "resigned_for_lack_of_space",
               {{"copyset", id}, {"commit", raft.commit()}, {"last", raft.last_index()}});
     ++counters.resignations;
     raft.resign(kAbstainNs, now);
   }
-  wants_space |= room().coming;
-  if (std::exchange(wants_space, false)) {
-    background->applied();
-    background->pressed();
-  }
-  leaders_elsewhere = static_cast<uint32_t>(std::max<size_t>(others.size(), 1));
 }
 
 // Those without the first entry that is not committed, connected and full, could go on by

@@ -260,6 +260,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   bool giving_back = false;      // the pass that runs now has some
   bool wants_space = false;      // an entry was not taken, or a replica not filled, since then
   uint32_t short_of_blocks = 0;  // what the largest entry that was not taken needs
+  bool some_stuck = false;       // the last look at the logs found one (room.cc)
   uint32_t leaders_elsewhere = 1;  // stores that may lead a copyset of this one, as last counted
   std::vector<uint32_t> scratch_blocks;
   bool listening = false, stopping = false, out_of_service = false;
@@ -327,6 +328,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   Space majority_room(const Copyset& copyset, uint64_t blocks);
   void note_new_blocks(Copyset& copyset, Index index, uint64_t blocks);
   void look_at_room();
+  void look_for_stuck_logs(uint64_t now);
   bool others_are_full(const Copyset& copyset) const;
   uint64_t blob_bytes() const;
   uint64_t fence_bytes_max() const;

@@ -7,6 +7,11 @@
 #include "native/raft/group_core.h"
 
 namespace curve::raft {
+namespace {
+
+constexpr uint64_t kBusyNs = 1'000'000'000;
+
+}  // namespace
 
 // Leader side.
 
@@ -42,8 +47,26 @@ void HostCore::beat_soon(Peer* peer) {
   beats_due.push_back(peer);
 }
 
+// No promise depends on it: a lease ends when it ends (R9), whether beats come often or not.
+uint64_t HostCore::beat_interval_ns() const {
+  const uint64_t often = options.beat_interval_ns;
+  if (now_ns < busy_until_ns) return often;
+  return std::max(often, std::min(2 * often, options.lease_ns / 3));
+}
+
 void HostCore::arm_beats(Peer* peer) {
-  timers.set(&peer->beat_timer, wants_beats(*peer) ? now_ns + options.beat_interval_ns : kNever);
+  timers.set(&peer->beat_timer, wants_beats(*peer) ? now_ns + beat_interval_ns() : kNever);
+}
+
+void HostCore::note_work() {
+  const bool was_busy = now_ns < busy_until_ns;
+  busy_until_ns = now_ns + kBusyNs;
+  if (was_busy) return;
+  for (auto& [store, peer] : peers) {
+    const uint64_t due_ns = now_ns + options.beat_interval_ns;
+    if (peer->beat_timer.deadline_ns != kNever && peer->beat_timer.deadline_ns > due_ns)
+      timers.set(&peer->beat_timer, due_ns);
+  }
 }
 
 void HostCore::on_beat_timer(Peer* peer) {

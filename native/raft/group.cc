@@ -119,6 +119,7 @@ void GroupCore::set_commit(Index index) {
 
 void GroupCore::append_slot(const LogSlot& slot) {
   log.push(slot);
+  host.note_work();
   mark_ready();
 }
 

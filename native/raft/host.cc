@@ -103,6 +103,11 @@ uint64_t Host::next_deadline_ns() const {
   return core_->beats_due.empty() ? core_->timers.next_deadline_ns() : core_->now_ns;
 }
 
+void Host::note_work(uint64_t now_ns) {
+  core_->advance(now_ns);
+  core_->note_work();
+}
+
 bool Host::take_beat(OutgoingBeat* out, uint64_t now_ns) {
   core_->advance(now_ns);
   while (!core_->beats_due.empty()) {

@@ -83,6 +83,7 @@ struct HostCore {
   Incarnation incarnation = 0;
   HostOptions options;
   uint64_t now_ns = 0;
+  uint64_t busy_until_ns = 0;  // somebody uses the groups, or did within kBusyNs
   uint64_t vote_after_ns = 0;  // R9: a restarted store waits one lease before any vote
   uint64_t random_state = 0;
   uint64_t timer_order = 0;
@@ -105,6 +106,7 @@ struct HostCore {
   uint64_t drift(uint64_t interval_ns) const {
     return interval_ns / 1'000'000 * options.drift_ppm + 1;
   }
+  uint64_t beat_interval_ns() const;
   uint64_t patience_ns() const { return 2 * options.lease_ns; }  // of a leader without its quorum
   GroupCore* core_of(CopysetId id);
 
@@ -118,6 +120,7 @@ struct HostCore {
   void beat_soon(Peer* peer);
   bool wants_beats(const Peer& peer) const;
   void arm_beats(Peer* peer);
+  void note_work();
   void on_beat_timer(Peer* peer);
   void on_silence_timer(Peer* peer);
   void note_commit(Peer* peer, GroupCore* group);

@@ -122,6 +122,8 @@ class Replica {
   ReplicaGroup* find(CopysetId id);
   const std::map<CopysetId, ReplicaGroup*>& groups() const { return by_id_; }
   raft::Host& host() { return host_; }
+  // Somewhere is an entry that is not applied.
+  bool has_unapplied() const { return unapplied_bytes_ != 0; }
 
   // kOk: an entry of this size can be proposed now. kNotLeader, kBusy (raft's window or the WAL's
   // room: R7), kShuttingDown.
