@@ -59,6 +59,7 @@ def test_a_tiny_suite(
     assert done.returncode == 1, done.stderr  # for the limit that was given
     assert "tiny mixed" in done.stdout
     assert "MISSED" in done.stdout
+    assert "not kept: tiny:max_us." in done.stderr
     [result] = json.loads(report.read_text())["results"]
     [run], [floor] = result["runs"], result["beside"]["floor"]
     assert run["measures"]["iops"] > 0
@@ -70,6 +71,11 @@ def test_a_tiny_suite(
     assert "<svg" in page.read_text()
     assert list(report.parent.glob("curve-bench-work-*")) == []
     assert [v for v in cluster.curve("volume", "list")["volumes"] if "bench" in v["name"]] == []
+
+    command = ["bench", "run", str(suite), "--dir", str(cluster.directory), "--no-drain", "--check"]
+    without = cluster.run(*command, json=False)
+    assert without.returncode == 1
+    assert "not kept: tiny:iops/floor (not measured)." in without.stderr
 
     unknown = cluster.run("bench", "run", str(suite), "--limit", "other:iops=1", json=False)
     assert unknown.returncode == 1

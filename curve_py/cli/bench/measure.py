@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,11 @@ class Settings:
     volume_bytes: int | None = None
     drain: bool = True  # wait until the logs are empty
     limits: list[tuple[str, Limit]] = field(default_factory=list)  # given by the caller
+
+    def limits_for(self, name: str, own: Sequence[Limit]) -> list[Limit]:
+        """Those given for a job or scenario, in place of its own of the same figures."""
+        given = [limit for job, limit in self.limits if job == name]
+        return [x for x in own if not any(x.same_figure(y) for y in given)] + given
 
 
 @dataclass(slots=True)
@@ -100,9 +105,7 @@ class Bench:
                 side = self._floor(self.floor, job, job.floor_seconds or seconds)
                 result.beside.setdefault(FLOOR, []).append(side)
             self.note(f"{job.title}, run {number + 1} of {runs}: {_words(result)}")
-        given = [limit for name, limit in self.settings.limits if name == job.name]
-        own = [x for x in job.limits if not any(x.same_figure(y) for y in given)]
-        summarise(result, own + given)
+        summarise(result, self.settings.limits_for(job.name, job.limits))
         return result
 
     def _warm(self, job: Job, groups: dict[int, list[str]], size: int, seconds: float) -> None:

@@ -124,21 +124,23 @@ def judge(result: Result, limit: Limit) -> Verdict:
     )
 
 
-def missed(results: Iterable[Result], given: Iterable[tuple[str, Limit]] = ()) -> list[str]:
-    """Names of limits that do not hold; with `given` only those (job, limit)."""
-    wanted = list(given)
+def missed(
+    results: Iterable[Result], given: Sequence[tuple[str, Limit]] | None = None
+) -> list[str]:
+    """Names of limits that do not hold, or whose figure was not measured: of `given` (job, limit),
+    or of all for None.
+    """
     found = []
     for result in results:
         for verdict in result.verdicts:
-            if verdict.kept is False and (
-                not wanted
-                or any(
-                    job == result.name and (x.measure, x.base) == (verdict.measure, verdict.base)
-                    for job, x in wanted
-                )
-            ):
-                figure = f"{verdict.measure}{f'/{verdict.base}' if verdict.base else ''}"
-                found.append(f"{result.name}:{figure}")
+            figure = (verdict.measure, verdict.base)
+            counts = given is None or any(
+                job == result.name and (x.measure, x.base) == figure for job, x in given
+            )
+            if not counts or verdict.must is None or verdict.kept:
+                continue
+            name = f"{result.name}:{'/'.join(filter(None, figure))}"
+            found.append(name if verdict.kept is False else f"{name} (not measured)")
     return found
 
 

@@ -141,7 +141,14 @@ def measure(step: str, output: Output, settings: Settings) -> Result:
         result.runs = scenario.run(output, settings)
     except UnsupportedError as error:
         output.note(f"{scenario.title}: not measured. {error}")
-    given = [limit for name, limit in settings.limits if name == scenario.name]
-    own = [x for x in scenario.limits if not any(x.same_figure(y) for y in given)]
-    summarise(result, own + given)
+    summarise(result, settings.limits_for(scenario.name, scenario.limits))
+    return result
+
+
+def left_out(step: str, output: Output, settings: Settings) -> Result:
+    """One that cannot be measured on the system that is measured: its limits are not kept."""
+    scenario = _find(step)
+    output.note(f"{scenario.title}: not measured. It wants a cluster of its own.")
+    result = Result("scenario", scenario.name, scenario.title, [])
+    summarise(result, settings.limits_for(scenario.name, scenario.limits))
     return result

@@ -72,7 +72,15 @@ def test_medians_spread_and_verdicts() -> None:
 
 def test_which_limits_are_missed() -> None:
     whole = report()
-    assert missed(whole.results) == ["job-1:p999_us/p50_us", "job-32:p999_us/p50_us"]
+    assert missed(whole.results) == [
+        "job-1:p999_us/p50_us",
+        "job-1:absent (not measured)",
+        "job-32:p999_us/p50_us",
+        "job-32:absent (not measured)",
+    ]
+    assert missed(whole.results, []) == []
+    absent = Limit("absent", "", True, 1.0)
+    assert missed(whole.results, [("job-1", absent)]) == ["job-1:absent (not measured)"]
     given = Limit("p999_us", "p50_us", True, 8.0)
     assert missed(whole.results, [("job-32", given)]) == ["job-32:p999_us/p50_us"]
     assert missed(whole.results, [("job-1", Limit("iops", "", False, 1.0))]) == []
