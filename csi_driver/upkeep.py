@@ -226,8 +226,6 @@ class Upkeep:
         care: _Care,
         rule: AutoGrow,
     ) -> None:
-        if not await self._is_full(mount, rule.threshold_percent):
-            return
         if care.filled_bytes != device.size_bytes:  # a growth that was cut off, or another's
             await self._fill(device, mount, care)
             if not await self._is_full(mount, rule.threshold_percent):

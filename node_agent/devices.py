@@ -141,15 +141,15 @@ class Devices:
 
     def message(self, served: Served) -> pb.Device:
         record = served.record
-        numbers = served.numbers
-        if served.state == pb.DEVICE_STATE_LOST and not _is_there(served):
-            numbers = (0, 0)  # another device may have its number now
+        # Then another device may have its number now.
+        gone = served.state == pb.DEVICE_STATE_LOST and not _is_there(served)
+        numbers = (0, 0) if gone else served.numbers
         return pb.Device(
             volume_id=record.volume_id,
             volume_name=record.volume_name,
             volume_uuid=record.volume_uuid,
             device_type=served.kind.type,
-            device=served.device if numbers != (0, 0) else "",
+            device="" if gone else served.device,
             major=numbers[0],
             minor=numbers[1],
             link=str(self._records.link(record.volume_uuid)),
@@ -364,7 +364,7 @@ class Devices:
 
     async def _take_up(self, served: Served, descriptor: int) -> None:
         record, kind = served.record, served.kind
-        if await asyncio.to_thread(kind.identity, record.number) != record.volume_uuid:
+        if not await asyncio.to_thread(_is_there, served):
             _log.warning("a device was detached by somebody", extra={"device": served.device})
             await self._forget(served, descriptor)
             return

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,13 @@ class RunningCluster:
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
-    def run(self, *arguments: str, json: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, json: bool = True, prefix: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """`prefix` is a command to run it with."""
         options = ["--json"] if json else []
         return subprocess.run(
-            [sys.executable, "-m", "curve_py.cli.main", *arguments, *options],
+            [*prefix, sys.executable, "-m", "curve_py.cli.main", *arguments, *options],
             env={**os.environ, "CURVE_DIR": str(self.directory)},
             cwd="/",
             capture_output=True,

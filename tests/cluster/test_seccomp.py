@@ -37,15 +37,7 @@ class ConfinedCluster(RunningCluster):
         confined = ["setpriv", "--no-new-privs"]
         if os.geteuid() == 0:
             confined.append(f"--bounding-set=-all{self.privileges}")
-        done = subprocess.run(
-            [*confined, *UNDER, sys.executable, "-m", "curve_py.cli.main", "up", *arguments],
-            env={**os.environ, "CURVE_DIR": str(self.directory)},
-            cwd="/",
-            capture_output=True,
-            text=True,
-            timeout=self.command_seconds,
-            check=False,
-        )
+        done = self.run("up", *arguments, json=False, prefix=[*confined, *UNDER])
         assert done.returncode == 0, done.stderr
         return {}
 

@@ -230,9 +230,14 @@ class CsiNode:
         return self.pods / pod / volume_id
 
     def stage(
-        self, volume_id: str, capability: csi.VolumeCapability, context: dict[str, str]
+        self,
+        volume_id: str,
+        capability: csi.VolumeCapability,
+        context: dict[str, str],
+        path: Path | None = None,
     ) -> Path:
-        path = self.staging_path(volume_id)
+        """At its staging path, which is made, or at another."""
+        path = path or self.staging_path(volume_id)
         self.uuids.add(volume_id.split("-", 2)[2])
         self.call(
             "NodeStageVolume",
@@ -261,17 +266,24 @@ class CsiNode:
         readonly: bool = False,
     ) -> Path:
         target = self.target(volume_id, pod)
-        self.call(
-            "NodePublishVolume",
-            csi.NodePublishVolumeRequest(
-                volume_id=volume_id,
-                staging_target_path=str(self.staging_path(volume_id)),
-                target_path=str(target),
-                volume_capability=capability,
-                readonly=readonly,
-            ),
-        )
+        request = self.publish_request(volume_id, capability, target, readonly)
+        self.call("NodePublishVolume", request)
         return target
+
+    def publish_request(
+        self,
+        volume_id: str,
+        capability: csi.VolumeCapability,
+        target: Path,
+        readonly: bool = False,
+    ) -> csi.NodePublishVolumeRequest:
+        return csi.NodePublishVolumeRequest(
+            volume_id=volume_id,
+            staging_target_path=str(self.staging_path(volume_id)),
+            target_path=str(target),
+            volume_capability=capability,
+            readonly=readonly,
+        )
 
     def unmount(self, volume_id: str, pod: str = "pod") -> None:
         self.call(

@@ -391,15 +391,7 @@ def test_mounts_of_others_stay(node: CsiNode) -> None:
         )
 
     def publish(path: Path, capability: csi.VolumeCapability = MOUNT) -> None:
-        refused(
-            "NodePublishVolume",
-            csi.NodePublishVolumeRequest(
-                volume_id=first,
-                staging_target_path=str(node.staging_path(first)),
-                target_path=str(path),
-                volume_capability=capability,
-            ),
-        )
+        refused("NodePublishVolume", node.publish_request(first, capability, path))
 
     foreign = node.directory / "foreign"
     foreign.mkdir()
@@ -445,14 +437,8 @@ def test_staged_over_nothing_and_only_once(node: CsiNode) -> None:
     subprocess.run(["mount", "-o", "loop", str(image), str(path)], check=True)
 
     def refused(capability: csi.VolumeCapability, path: Path) -> None:
-        request = csi.NodeStageVolumeRequest(
-            volume_id=volume,
-            publish_context=context,
-            staging_target_path=str(path),
-            volume_capability=capability,
-        )
         with pytest.raises(grpc.RpcError) as error:
-            node.call("NodeStageVolume", request)
+            node.stage(volume, capability, context, path)
         assert status_of(error) is grpc.StatusCode.FAILED_PRECONDITION, error.value
 
     refused(capability, path)
@@ -499,14 +485,8 @@ def test_a_mkfs_that_was_killed(node: CsiNode, kind: str) -> None:
     capability = mount_capability(kind)
     volume = node.create(f"mkfs-killed-{kind}", capability)
     context = node.publish(volume, capability)
-    missing = csi.NodeStageVolumeRequest(
-        volume_id=volume,
-        publish_context=context,
-        staging_target_path=str(node.directory / "missing"),
-        volume_capability=capability,
-    )
     with pytest.raises(grpc.RpcError):
-        node.call("NodeStageVolume", missing)  # it is attached
+        node.stage(volume, capability, context, node.directory / "missing")  # it is attached
     (device,) = node.devices()
     uuid = ["-U", device.volume_uuid] if kind == "ext4" else ["-m", f"uuid={device.volume_uuid}"]
     make = [f"mkfs.{kind}", "-q", "-F" if kind == "ext4" else "-f", *uuid, device.device]
