@@ -70,7 +70,19 @@ void HostCore::note_work() {
 }
 
 void HostCore::on_beat_timer(Peer* peer) {
-  if (wants_beats(*peer)) beat_soon(peer);
+  if (!wants_beats(*peer)) return;
+  beat_soon(peer);
+  gather_beats();
+}
+
+// Who is awake sends what is due soon, too: an idle store then wakes up once for all of its peers,
+// and those of a group come to beat together.
+void HostCore::gather_beats() {
+  if (now_ns < busy_until_ns) return;
+  const uint64_t soon_ns = now_ns + beat_interval_ns() / 2;
+  for (auto& [store, peer] : peers) {
+    if (peer->beat_timer.deadline_ns <= soon_ns && wants_beats(*peer)) beat_soon(peer.get());
+  }
 }
 
 // The peer has confirmed nothing for longer than a leader waits: groups that need it step down;
@@ -199,6 +211,7 @@ BeatReply HostCore::on_beat(Peer* peer, const Beat& beat) {
     return reply;
   }
   reply.confirmed = true;
+  gather_beats();
   peer->granted_until_ns = now_ns + options.lease_ns;
   expect_until(peer, peer->granted_until_ns);
   for (const Lead& lead : peer->refused) {

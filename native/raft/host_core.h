@@ -122,6 +122,7 @@ struct HostCore {
   void arm_beats(Peer* peer);
   void note_work();
   void on_beat_timer(Peer* peer);
+  void gather_beats();
   void on_silence_timer(Peer* peer);
   void note_commit(Peer* peer, GroupCore* group);
   void fill_beat(Peer* peer);
