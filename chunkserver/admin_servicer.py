@@ -10,7 +10,7 @@ import socket
 from typing import Any
 
 from chunkserver.ports import CopysetsDone
-from chunkserver.report import leaders, store_report
+from chunkserver.report import leaders, report_for_people
 from chunkserver.store import Store
 from curve_py.errors import ConflictError, InvalidError, UnavailableError, UnsupportedError
 from curve_py.proto import chunkserver_pb2 as pb
@@ -88,7 +88,7 @@ class AdminServicer(ChunkserverAdminServicer):
             cluster_id=native.cluster_id,
             incarnation=native.incarnation,
             topology_version=self.topology_version,
-            report=store_report(native.status()),
+            report=report_for_people(native.status()),
             data_address=self._data_address,
             http_address=self._http_address,
             pid=os.getpid(),

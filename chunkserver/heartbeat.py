@@ -2,7 +2,8 @@
 
 Owns: which report the leader is known to hold. The next one has only what differs from it (most
 replicas are the same from one second to the next); it is whole when the leader holds none, or
-another (docs/formats/control-plane.md), and from time to time, so that no mistake lasts.
+another (docs/formats/control-plane.md), and from time to time, so that no mistake lasts. While
+nothing of replicas differs every second report is left out.
 A chunkserver serves without any metaserver: whatever fails here is logged once and tried again.
 Thread: the asyncio loop.
 """
@@ -35,6 +36,7 @@ class _Held:
 
     number: int
     status: NativeStatus
+    topology_version: int
 
 
 class Heartbeats:
@@ -58,6 +60,7 @@ class Heartbeats:
         self._complaint = ""
         self._number = 0  # of the last report
         self._held: _Held | None = None
+        self._left_out = False  # the last one
         self._whole_at = 0.0  # when the next whole one is due; monotonic seconds
 
     async def run(self) -> None:
@@ -84,18 +87,30 @@ class Heartbeats:
             self._registered = True
         if time.monotonic() >= self._whole_at:
             self._held = None
-        if self._held is None or not await self._report(self._held):
+        status = self._store.native.look()
+        self._left_out = not self._left_out and self._holds(status)
+        if self._left_out:
+            return
+        if self._held is None or not await self._report(status, self._held):
             self._held = None
-            await self._report(None)
+            await self._report(status, None)
 
-    async def _report(self, since: _Held | None) -> bool:
+    def _holds(self, status: NativeStatus) -> bool:
+        """The leader knows what matters of it."""
+        held = self._held
+        return (
+            held is not None
+            and held.topology_version == self._topology_version()
+            and status.is_like(held.status)
+        )
+
+    async def _report(self, status: NativeStatus, since: _Held | None) -> bool:
         """Whether the leader has it now. Numbers are never used twice: a call that fails may yet
         arrive.
         """
         native = self._store.native
-        status = native.look()
         self._number += 1
-        held = _Held(self._number, status)
+        held = _Held(self._number, status, self._topology_version())
         before = since.status if since else None
         copysets = status.copysets(before)
         answer = await self._client.call(
@@ -104,7 +119,7 @@ class Heartbeats:
                 cluster_id=native.cluster_id,
                 store_id=native.store_id,
                 incarnation=native.incarnation,
-                topology_version=self._topology_version(),
+                topology_version=held.topology_version,
                 report=store_report(status.summary() | {"copysets": copysets}),
                 pid=os.getpid(),
                 hostname=self._hostname,

@@ -121,6 +121,10 @@ class NativeStatus(Protocol):
         """
         ...
 
+    def is_like(self, since: Any) -> bool:
+        """No copyset differs, and it is in service or not as it was then."""
+        ...
+
     def gone(self, since: Any) -> list[int]:
         """Those of `since` that the store has no more."""
         ...

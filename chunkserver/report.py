@@ -41,7 +41,8 @@ def id_bytes(value: Any) -> bytes:
 
 
 def store_report(status: dict[str, Any]) -> pb.StoreReport:
-    report = pb.StoreReport(
+    """What the metaservers use of it."""
+    return pb.StoreReport(
         usage=pb.StoreUsage(
             capacity_bytes=int(status.get("capacity_bytes", 0)),
             used_bytes=int(status.get("used_bytes", 0)),
@@ -52,6 +53,11 @@ def store_report(status: dict[str, Any]) -> pb.StoreReport:
         replicas=[_replica(copyset) for copyset in status.get("copysets", ())],
         failure=str(status.get("failure", "")),
     )
+
+
+def report_for_people(status: dict[str, Any]) -> pb.StoreReport:
+    """With everything else that the store says."""
+    report = store_report(status)
     rest = {key: value for key, value in status.items() if key != "copysets"}
     report.status_json = json.dumps(rest, default=_plain, sort_keys=True)
     return report

@@ -278,6 +278,10 @@ cdef class StoreStatus:
         differ = copyset_changes(since._status, self._status).changed
         return [_copyset(self._status.copysets[differ[i]]) for i in range(differ.size())]
 
+    def is_like(self, StoreStatus since not None):
+        cdef CopysetChanges changes = copyset_changes(since._status, self._status)
+        return changes.changed.empty() and changes.gone.empty() and self._status.failure == since._status.failure
+
     def gone(self, StoreStatus since not None):
         return list(copyset_changes(since._status, self._status).gone)
 

@@ -31,6 +31,7 @@ def make_server(secret: bytes | None, registry: CollectorRegistry | None = None)
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.so_reuseport", 0),
+            ("grpc.http2.bdp_probe", 0),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ),

@@ -186,6 +186,9 @@ class FakeStatus:
         before = since._copysets if since else {}
         return [c for c in self._copysets.values() if before.get(c["id"]) != c]
 
+    def is_like(self, since: FakeStatus) -> bool:
+        return self._copysets == since._copysets
+
     def gone(self, since: FakeStatus) -> list[int]:
         return [copyset for copyset in since._copysets if copyset not in self._copysets]
 

@@ -236,7 +236,7 @@ async def test_an_order_that_the_store_refuses_is_an_error(shell: Shell) -> None
 
 
 def test_a_report_takes_ids_in_any_form() -> None:
-    made = report.store_report(
+    made = report.report_for_people(
         {
             "capacity_bytes": 10,
             "used_bytes": 3,
