@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 _PASS_SECONDS = 1.0
 _PASS_SHARE = 20  # a pass may take one part in so many of the time
 # A pass that would see what the last one saw, and that decided nothing, is left out for so long.
-_STILL_SECONDS = 30.0
+_STILL_SECONDS = 120.0
 _POLL_SECONDS = 0.3
 _POLL_SECONDS_MAX = 5.0  # of a chunkserver that does not answer
 _PREFERENCES_AT_ONCE = 8

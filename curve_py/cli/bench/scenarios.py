@@ -23,8 +23,8 @@ from curve_py.errors import NotFoundError, UnsupportedError
 
 _GIB = 1024**3
 _IDLE_COPYSETS = 1024
-_SETTLE_SECONDS = 15.0
-_IDLE_SECONDS = 20.0
+_SETTLE_SECONDS = 60.0  # leaders go where they are wished, stores drain their logs
+_IDLE_SECONDS = 60.0
 _RUNS = 5
 
 
