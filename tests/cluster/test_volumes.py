@@ -39,8 +39,10 @@ def wait_for(what: Callable[[], bool], seconds: float = 60.0) -> None:
 
 def test_up_again_starts_nothing_and_status_shows_everything(cluster) -> None:  # type: ignore[no-untyped-def]
     assert cluster.up()["started"] == []
+    # While a leadership is handed over, nobody is known to have it for a moment.
+    wait_for(lambda: cluster.curve("status")["copysets_with_leader"] == 64)
     status = cluster.curve("status")
-    assert status["copysets_total"] == status["copysets_with_leader"] == 64
+    assert status["copysets_total"] == 64
     # (An agent of the node is there when other tests have started it.)
     services = {s["name"]: s["pid"] for s in status["services"] if s["role"] != "agent"}
     assert services == {name: pid for name, pid in cluster.pids().items() if name != "agent"}
