@@ -157,7 +157,7 @@ void State::start_write(WriteOp* op) {
   const Entry* entry = page.find(slot);
   assert(!(page.busy >> slot & 1));
   op->physical = entry ? entry->physical : 0;
-  if (entry && s.space.references(entry->physical) > 1) {
+  if (entry && (op->fresh || s.space.references(entry->physical) > 1)) {
     assert((entry->written & ~op->mask) == 0);  // else sectors would be lost
     op->physical = 0;
   }
@@ -254,5 +254,11 @@ void ChunkStore::read_block(io::FileOp* op, uint32_t physical) {
   op->offset_bytes += state_->geometry.block_offset(physical);
   state_->file.read(op);
 }
+
+int ChunkStore::read_block_sync(uint32_t physical, std::span<std::byte> into) {
+  return state_->file.read_sync(state_->geometry.block_offset(physical), into);
+}
+
+int ChunkStore::sync_sync() { return state_->file.sync_sync(); }
 
 }  // namespace curve::chunkstore

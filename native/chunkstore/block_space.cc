@@ -24,6 +24,7 @@ uint32_t BlockSpace::claim(uint64_t bit) {
   if (bit / kRunBlocks < whole_.size()) whole_.reset(bit / kRunBlocks);
   --free_count_;
   ++taken_;
+  uses_[bit + 1].taken = 1;
   return static_cast<uint32_t>(bit + 1);
 }
 
@@ -74,6 +75,7 @@ void BlockSpace::release(uint32_t block) {
 void BlockSpace::give_back(uint32_t block) {
   assert(block != 0 && block <= total_ && !is_free(block) && references(block) == 0);
   --taken_;
+  uses_[block].taken = 0;
   release(block);
 }
 
@@ -92,6 +94,7 @@ void BlockSpace::reference(uint32_t block) {
   if (uses_[block].references++ == 0) {
     --taken_;
     ++mapped_;
+    uses_[block].taken = 0;
   }
   if (CURVE_MUTANT("r5_count_reference_twice")) ++uses_[block].references;
 }

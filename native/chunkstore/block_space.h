@@ -37,6 +37,7 @@ class BlockSpace {
   void reference(uint32_t block);    // one more map entry names it
   void unreference(uint32_t block);  // one less; the last one frees it (R5)
   uint32_t references(uint32_t block) const { return uses_[block].references; }
+  bool is_taken(uint32_t block) const { return uses_[block].taken != 0; }
   bool is_free(uint32_t block) const { return free_.test(block - 1); }
 
   // While pinned (a read in flight, a retained log record) a block is not used again.
@@ -66,10 +67,11 @@ class BlockSpace {
  private:
   struct Use {
     uint16_t references = 0;
-    uint16_t pins : 15 = 0;
+    uint16_t pins : 14 = 0;
+    uint16_t taken : 1 = 0;
     uint16_t free_when_unpinned : 1 = 0;
   };
-  static constexpr uint32_t kPinsMax = 0x7fff;
+  static constexpr uint32_t kPinsMax = 0x3fff;
   static constexpr uint64_t kRunBlocks = 64;  // a word of the bitmap: 4 MiB
   uint32_t claim(uint64_t bit);
   void release(uint32_t block);

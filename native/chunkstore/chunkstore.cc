@@ -109,13 +109,13 @@ void State::unmap(uint32_t number, uint32_t slot) {
   map.erase(page, slot);
 }
 
-void ChunkStore::map_block(CopysetId copyset, const ChunkKey& chunk, uint16_t block,
+bool ChunkStore::map_block(CopysetId copyset, const ChunkKey& chunk, uint16_t block,
                            uint32_t physical, std::span<const uint32_t, kSectorsPerBlock> crcs,
                            Index index) {
   assert(!checkpoint_running());
   assert(block < kBlocksPerChunk && physical != 0 && physical <= state_->space.total());
   const uint32_t number = state_->page_for(page_id(copyset, chunk, block));
-  assert(number != PageMap::kNone);  // R8: the owner has reserved it
+  if (number == PageMap::kNone) return false;
   Page& page = state_->map.page(number);
   const uint32_t slot = block % kBlocksPerPage;
   assert(!(page.busy >> slot & 1));
@@ -131,6 +131,7 @@ void ChunkStore::map_block(CopysetId copyset, const ChunkKey& chunk, uint16_t bl
   std::memcpy(entry->crc.data(), crcs.data(), crcs.size_bytes());
   page.index = std::max(page.index, index);
   state_->mark_dirty(number);
+  return true;
 }
 
 void ChunkStore::clear(CopysetId copyset, const ChunkKey& chunk, uint16_t block, uint16_t mask,
@@ -235,6 +236,11 @@ bool ChunkStore::pin_block(uint32_t physical) {
   return true;
 }
 void ChunkStore::unpin_block(uint32_t physical) { state_->space.unpin(physical); }
+bool ChunkStore::is_taken(uint32_t physical) const { return state_->space.is_taken(physical); }
+void ChunkStore::release_block(uint32_t physical) {
+  if (state_->space.is_taken(physical)) state_->space.give_back(physical);
+  state_->space.unpin(physical);
+}
 uint64_t ChunkStore::block_offset_bytes(uint32_t physical) const {
   return state_->geometry.block_offset(physical);
 }
@@ -261,6 +267,8 @@ uint32_t ChunkStore::blocks_available() const {
   const uint64_t pages = left(s.map.capacity() - s.map.live(), s.pages_reserved + s.pages_kept);
   return static_cast<uint32_t>(std::min<uint64_t>({s.space.available(), pages, UINT32_MAX}));
 }
+
+uint64_t ChunkStore::blocks_loose() const { return state_->space.available(); }
 
 uint32_t ChunkStore::blocks_kept() const {
   return static_cast<uint32_t>(

@@ -106,6 +106,7 @@ struct WriteOp : io::Op {  // result 0 or -errno; the map changes when done
   std::array<iovec, 8> iov{};
   uint8_t running = 0;
   uint32_t physical = 0;
+  bool fresh = false;  // into a new block, as if the present one were shared: reserved before
   uint32_t page = 0, page_life = 0;
   bool in_place = false;
   int32_t error = 0;
@@ -211,19 +212,27 @@ class ChunkStore {
   // The same for reading: of a block that is taken or pinned, unchecked.
   void read_block(io::FileOp* op, uint32_t physical);
   uint64_t block_offset_bytes(uint32_t physical) const;
+  // Start-up; may block. 0 or -errno.
+  int read_block_sync(uint32_t physical, std::span<std::byte> into);
+  int sync_sync();
   // Replaces the whole block's mapping by `physical` (taken), all sectors written with these CRCs.
-  // The old one is freed.
-  void map_block(CopysetId copyset, const ChunkKey& chunk, uint16_t block, uint32_t physical,
-                 std::span<const uint32_t, kSectorsPerBlock> crcs, Index index);
+  // The old one is freed. False: there is no page for it, and the owner had none reserved.
+  [[nodiscard]] bool map_block(CopysetId copyset, const ChunkKey& chunk, uint16_t block,
+                               uint32_t physical, std::span<const uint32_t, kSectorsPerBlock> crcs,
+                               Index index);
   // Recovery: the block `physical` is held by a retained log record (must be free): marks it taken.
   // False: in use (damage).
   bool retake_block(uint32_t physical);
   // R5: while a retained log record names the block (mapped, taken or freed meanwhile), or a read
-  // of the owner's own uses it, it is pinned and is not used again. Counted (at most 32767). Pins
+  // of the owner's own uses it, it is pinned and is not used again. Counted (at most 16383). Pins
   // are in memory only: after a restart retake or pin again.
   // False: the block is free, or no block of this store: what named it is stale or damaged.
   [[nodiscard]] bool pin_block(uint32_t physical);
   void unpin_block(uint32_t physical);
+  // The log no longer names a block that was taken and pinned for it: unpinned, and given back if
+  // it was never mapped.
+  void release_block(uint32_t physical);
+  bool is_taken(uint32_t physical) const;  // by the owner, and in no map yet
 
   // Discard and zeroes: clears written bits of `mask`; a block with no written sector is unmapped.
   void clear(CopysetId copyset, const ChunkKey& chunk, uint16_t block, uint16_t mask, Index index);
@@ -238,6 +247,7 @@ class ChunkStore {
   void unreserve(uint32_t blocks, uint32_t pages);
   uint32_t blocks_available() const;  // so many more may be reserved, each with a page of its own
   uint32_t blocks_kept() const;       // the reserve, likewise
+  uint64_t blocks_loose() const;  // free, neither set aside nor kept; whatever there is of pages
   bool has_page(const PageId& id) const;
 
   // Scrub: reads a page as the durable root names it. One that is damaged is written again by the

@@ -158,7 +158,7 @@ TEST_F(ChunkStoreTest, LargeWritesTakeBlocksAndMapThem) {
   std::array<uint32_t, kSectorsPerBlock> crcs;
   crcs.fill(sector_crc(77));
   store.write(1, kChunk, 9, 1, 5, 1);
-  store->map_block(1, kChunk, 9, block, crcs, 2);
+  EXPECT_TRUE(store->map_block(1, kChunk, 9, block, crcs, 2));
   EXPECT_EQ(store.read(1, kChunk, 9), Content(kSectorsPerBlock, 77));
   EXPECT_EQ(store->usage().blocks_pending_free, 1u);
   EXPECT_EQ(store.checkpoint({}), 0);

@@ -262,7 +262,9 @@ class CrashRun {
   void map_large(const Logged& op, Index index) {
     std::array<uint32_t, kSectorsPerBlock> crcs;
     crcs.fill(sector_crc(op.value));
-    store().map_block(op.place.copyset, op.place.chunk, op.place.block, op.physical, crcs, index);
+    if (!store().map_block(op.place.copyset, op.place.chunk, op.place.block, op.physical, crcs,
+                           index))
+      fail("no page for a block");
     if (!store().pin_block(op.physical)) fail("a mapped block is free");
     pinned_.push_back({log_.size(), op.physical});
   }

@@ -5,6 +5,7 @@
 #include "native/base/log.h"
 #include "native/base/mutant.h"
 #include "native/copyset/background.h"
+#include "native/copyset/external.h"
 #include "native/copyset/scrub.h"
 #include "native/copyset/server_state.h"
 #include "native/copyset/sync.h"
@@ -40,7 +41,9 @@ Code StoreServer::State::apply_one(Copyset& copyset, const replica::Entry& entry
                             : copyset.fences.check(range->volume, range->epoch);
     if (fenced != Code::kOk && !CURVE_MUTANT("r12_fence_at_acceptance_only")) return fenced;
     const ChunkKey chunk{range->volume, range->chunk};
-    if (*type == CommandType::kWrite) {
+    if (*type == CommandType::kWrite && entry.is_external()) {
+      external->apply(copyset, entry, *range);
+    } else if (*type == CommandType::kWrite) {
       copyset.overlay.write(chunk, range->first_sector, entry.sector_crcs, entry.payload_position,
                             entry.index);
     } else {
@@ -93,6 +96,18 @@ bool StoreServer::State::admit(replica::ReplicaGroup& group, Index index,
   }
 }
 
+void StoreServer::State::place_payload(replica::ReplicaGroup& group, replica::Entry& entry) {
+  external->place(group.id(), entry);
+}
+void StoreServer::State::write_payload(const replica::EntryRef& entry, wal::Append& append) {
+  external->write(entry, append);
+}
+void StoreServer::State::read_payload(replica::PayloadRead* op) { external->read(op); }
+replica::FoundPayload StoreServer::State::recover_payload(CopysetId group,
+                                                          const wal::LoggedEntry& entry) {
+  return external->recover(group, entry);
+}
+
 void StoreServer::State::dropped(replica::ReplicaGroup&, replica::Entry& entry) {
   Proposal* proposal = static_cast<Proposal*>(entry.context);
   entry.context = nullptr;
@@ -124,7 +139,7 @@ void StoreServer::State::role_changed(replica::ReplicaGroup& group) {
 
 void StoreServer::State::moved(replica::ReplicaGroup& group, replica::Entry& entry, uint64_t) {
   const auto range = decode_range(entry.head);
-  if (!range || command_type(entry.head) != CommandType::kWrite) return;
+  if (!range || command_type(entry.head) != CommandType::kWrite || entry.is_external()) return;
   copyset_of(group.id())
       .overlay.moved({range->volume, range->chunk}, range->first_sector, range->sectors,
                      entry.payload_position, entry.index);

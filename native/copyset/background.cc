@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "native/base/bytes.h"
 #include "native/base/crc32c.h"
 #include "native/base/log.h"
 #include "native/base/mutant.h"
+#include "native/copyset/external.h"
 #include "native/copyset/repair.h"
 #include "native/copyset/sync.h"
 
@@ -32,6 +34,13 @@ struct Background::Job {
     wal::ReadOp op;
   };
   std::array<Run, kSectorsPerBlock> runs;
+  base::Buffer block;  // one block: what stands in the store already (R4)
+  io::FileOp block_op;
+  iovec block_iov{};
+  uint32_t physical = 0;
+  uint16_t wanted = 0;  // of it
+  uint16_t copied = 0;  // sectors of the map's block, which is the log's, too, that move with them
+  bool from_map = false;
   uint32_t reads_left = 0;
   uint16_t unread = 0;  // sectors that the device would not give
   uint16_t bad = 0;     // R11: and those whose checksum does not fit, until a peer has sent them
@@ -67,7 +76,8 @@ void Background::stop() {
 }
 
 bool Background::much_came() const {
-  const uint64_t since = server_.wal->head_position() - last_cut_head_;
+  const uint64_t since = server_.wal->head_position() - last_cut_head_ +
+                         server_.external->placed_bytes() - last_cut_placed_;
   return since > server_.wal->capacity_bytes() / kPassShare;
 }
 
@@ -123,6 +133,8 @@ void Background::begin() {
   begun_ns_ = server_.loop.now_ns();
   waiting_.swap(requested_);
   last_cut_head_ = server_.wal->head_position();
+  last_cut_placed_ = server_.external->placed_bytes();
+  server_.external->pass_begins();
   cut_applied_.clear();
   server_.giving_back |= std::exchange(server_.gives_back, false);
   work_.clear();
@@ -151,10 +163,10 @@ void Background::begin() {
 void Background::sort_work() {
   for (Work& work : work_) {
     const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
-    const uint16_t data = block.data();
-    if (data)
+    const uint16_t logged = block.logged();
+    if (logged)
       work.window =
-          server_.wal_position(block.wal_sector[std::countr_zero(data)]) / LogWindow::kBytes;
+          server_.wal_position(block.wal_sector[std::countr_zero(logged)]) / LogWindow::kBytes;
   }
   std::stable_sort(work_.begin(), work_.end(), [](const Work& a, const Work& b) {
     return a.window != b.window ? a.window < b.window : a.block.chunk < b.block.chunk;
@@ -164,6 +176,7 @@ void Background::sort_work() {
 // R6: from here on every commit index that this pass relies on is durable here.
 void Background::after_commits(Code code) {
   if (code != Code::kOk) return finish(code);
+  server_.external->commits_durable();
   next_blocks();
 }
 
@@ -186,6 +199,11 @@ void Background::next_blocks() {
           job->owner->job_read_done(job);
         };
       }
+      job->block_op.owner = job;
+      job->block_op.done = [](io::Op* op) {
+        Job* job = static_cast<Job*>(op->owner);
+        job->owner->block_read_done(job);
+      };
       job->write.owner = job;
       job->write.done = [](io::Op* op) {
         Job* job = static_cast<Job*>(op->owner);
@@ -197,7 +215,7 @@ void Background::next_blocks() {
     free_jobs_.pop_back();
     job->work = work_[next_work_++];
     ++jobs_running_;
-    if (!start_job(job)) end_job(job, 0);
+    if (int32_t result = 0; !start_job(job, &result)) end_job(job, result);
   }
   if (jobs_running_ == 0 && !loading_) next_window();
 }
@@ -211,8 +229,8 @@ void Background::next_window() {
   for (; window_end_ < work_.size() && work_[window_end_].window == window; ++window_end_) {
     const Work& work = work_[window_end_];
     const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
-    for (uint16_t data = block.data(); data; data &= data - 1) {
-      const uint64_t position = server_.wal_position(block.wal_sector[std::countr_zero(data)]);
+    for (uint16_t logged = block.logged(); logged; logged &= logged - 1) {
+      const uint64_t position = server_.wal_position(block.wal_sector[std::countr_zero(logged)]);
       if (position / LogWindow::kBytes == window) positions_.push_back(position);
     }
   }
@@ -224,12 +242,19 @@ void Background::next_window() {
 }
 
 // False: nothing to wait for.
-bool Background::start_job(Job* job) {
+bool Background::start_job(Job* job, int32_t* result) {
   const Work& work = job->work;
   const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
   ++server_.counters.background_blocks;
-  const uint16_t data = block.data();
-  if (!data) return false;
+  const uint16_t data = block.logged();
+  if (!block.data()) return false;
+  if (block.external == 0xffff && block.data() == 0xffff) {  // R4: it is in its place already
+    const bool mapped =
+        server_.store->map_block(work.copyset->id, work.block.chunk, work.block.block,
+                                 block.physical, block.crc, cut_applied_[work.copyset->id]);
+    if (!mapped) *result = -ENOSPC;
+    return false;
+  }
   if (!job->buffer) job->buffer = server_.pool.take(kBlockBytes);
   job->unread = 0;
   job->reads_left = 1;
@@ -254,8 +279,70 @@ bool Background::start_job(Job* job) {
     ++job->reads_left;
     server_.wal->read(&op);
   }
+  read_blocks(job);
   job_read_done(job);  // completions come later, never from inside read()
   return true;
+}
+
+// What stands in blocks of the log (R4) and is to be written elsewhere: of one that was written to
+// in part since; and what the map has of this block, if that is the log's, too, and may not be
+// changed.
+void Background::read_blocks(Job* job) {
+  const Work& work = job->work;
+  const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
+  chunkstore::ChunkStore& store = *server_.store;
+  job->copied = 0;
+  job->write.fresh = false;
+  const auto state = store.block_state(work.copyset->id, work.block.chunk, work.block.block);
+  if (state.physical != 0 && server_.external->holds(state.physical)) {
+    job->write.fresh = store.reserve(1, 0);  // R8: or else followers that lag are filled
+    if (!job->write.fresh) (void)server_.external->let_go(state.physical);
+    if (job->write.fresh) job->copied = static_cast<uint16_t>(state.written & ~block.data());
+  }
+  // A block that was placed whole leaves nothing of the map's to be read.
+  const auto external = static_cast<uint16_t>(block.data() & block.external);
+  job->from_map = external == 0;
+  job->wanted = job->from_map ? static_cast<uint16_t>(job->copied & ~block.present) : external;
+  job->physical = job->from_map ? state.physical : block.physical;
+  for (uint16_t left = job->copied; left; left &= left - 1) {
+    const auto sector = static_cast<uint32_t>(std::countr_zero(left));
+    const bool zero = block.present >> sector & 1;  // and cleared when the rest is in its place
+    job->write.crc[sector] = zero ? base::crc32c_zero_sector() : state.crc[sector];
+    if (zero) std::memset(job->buffer.data() + sector * size_t{kSectorBytes}, 0, kSectorBytes);
+  }
+  if (job->wanted == 0) return;
+  if (!job->block) job->block = server_.pool.take(kBlockBytes);
+  if (!store.pin_block(job->physical)) std::abort();  // R5: the log uses it
+  job->block_iov = {job->block.data(), kBlockBytes};
+  job->block_op.iov = {&job->block_iov, 1};
+  job->block_op.offset_bytes = 0;
+  ++job->reads_left;
+  store.read_block(&job->block_op, job->physical);
+}
+
+void Background::block_read_done(Job* job) {
+  server_.store->unpin_block(job->physical);
+  const bool failed = job->block_op.result < 0;
+  bool bad_copy = failed;
+  for (uint16_t left = job->wanted; left; left &= left - 1) {
+    const auto sector = static_cast<uint32_t>(std::countr_zero(left));
+    const size_t at = sector * size_t{kSectorBytes};
+    std::memcpy(job->buffer.data() + at, job->block.data() + at, kSectorBytes);
+    bad_copy |=
+        base::crc32c(job->block.bytes().subspan(at, kSectorBytes)) != job->write.crc[sector];
+  }
+  if (!job->from_map) {
+    if (failed) job->unread |= job->wanted;
+  } else if (bad_copy) {  // damage is copied nowhere (R11 mends it in its place)
+    job->copied = 0;
+    end_fresh(job);
+    (void)server_.external->let_go(job->physical);
+  }
+  job_read_done(job);
+}
+
+void Background::end_fresh(Job* job) {
+  if (std::exchange(job->write.fresh, false)) server_.store->unreserve(1, 0);
 }
 
 // R11: what is damaged in the WAL comes from a peer, if one has it soon.
@@ -307,13 +394,14 @@ void Background::write_job(Job* job) {
   job->write.copyset = work.copyset->id;
   job->write.chunk = work.block.chunk;
   job->write.block = work.block.block;
-  job->write.mask = data;
+  job->write.mask = data | job->copied;
   job->write.from = job->buffer.bytes();
   job->write.index = cut_applied_[work.copyset->id];
   server_.store->write(&job->write);
 }
 
 void Background::job_done(Job* job, int32_t result) {
+  end_fresh(job);
   end_job(job, result);
   next_blocks();
 }

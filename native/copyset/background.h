@@ -42,7 +42,10 @@ class Background {
   void after_commits(Code code);
   void next_blocks();
   void next_window();
-  bool start_job(Job* job);
+  bool start_job(Job* job, int32_t* result);
+  void read_blocks(Job* job);
+  void end_fresh(Job* job);
+  void block_read_done(Job* job);
   void job_read_done(Job* job);
   void write_job(Job* job);
   void job_done(Job* job, int32_t result);
@@ -70,6 +73,7 @@ class Background {
   std::map<CopysetId, Index> cut_applied_;
   std::vector<chunkstore::GroupBlob> blobs_;
   uint64_t cut_position_ = 0, last_cut_head_ = 0, drained_head_ = 0;
+  uint64_t last_cut_placed_ = 0;
   uint64_t dirty_since_ns_ = 0, applied_ns_ = 0, begun_ns_ = 0;
   bool running_ = false, dirty_ = false, stopping_ = false, failed_ = false;
   std::vector<std::function<void(Code)>> waiting_;    // for the pass that runs

@@ -6,6 +6,7 @@
 #include "native/base/bytes.h"
 #include "native/chunkstore/chunkstore.h"
 #include "native/copyset/commands.h"
+#include "native/copyset/external.h"
 #include "native/copyset/fences.h"
 #include "native/io/io.h"
 #include "native/replica/replica.h"
@@ -155,6 +156,16 @@ void put_entry(Object& out, const wal::RecoveredRecord& record) {
   }
 }
 
+// R4: where a payload is that does not stand in the WAL.
+void put_blocks(Object& out, const wal::RecoveredRecord& record) {
+  const auto external = decode_external(record.annotation);
+  if (record.annotation.empty()) return;
+  std::vector<std::string> blocks;
+  for (uint32_t i = 0; external && i < external->count; ++i)
+    blocks.push_back(std::to_string(external->blocks[i]));
+  out.raw("blocks", array(blocks));
+}
+
 }  // namespace
 
 Result<std::string> inspect_store(const StorePaths& paths) {
@@ -215,6 +226,7 @@ Outcome dump_wal(const StorePaths& paths, const std::function<bool(const std::st
                                  const bool entry = record.type == wal::RecordType::kEntry ||
                                                     record.type == wal::RecordType::kEntryCopy;
                                  if (entry) put_entry(out, record);
+                                 if (entry) put_blocks(out, record);
                                  more = line(out.end());
                                });
   if (!log) return log.error();

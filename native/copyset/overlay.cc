@@ -53,10 +53,21 @@ void Overlay::write(const ChunkKey& key, uint32_t first_sector, std::span<const 
     const uint32_t within = sector % kSectorsPerBlock;
     block.present |= 1u << within;
     if (!CURVE_MUTANT("r6_late_discard")) block.zero &= ~(1u << within);
+    if (!CURVE_MUTANT("r6_external_hides_newer")) block.external &= ~(1u << within);
     block.wal_sector[within] = wal_sector;
     block.crc[within] = crcs[i];
     block.index_low[within] = static_cast<uint32_t>(index);
   }
+}
+
+void Overlay::place(const ChunkKey& key, uint32_t number, std::span<const uint32_t> crcs,
+                    uint32_t physical, Index index) {
+  OverlayBlock& block = active_block(key, number);
+  block.present = block.external = 0xffff;
+  block.zero = 0;
+  block.physical = physical;
+  std::copy(crcs.begin(), crcs.end(), block.crc.begin());
+  block.index_low.fill(static_cast<uint32_t>(index));
 }
 
 void Overlay::zero(const ChunkKey& key, uint32_t first_sector, uint32_t sectors, Index index) {
@@ -65,6 +76,7 @@ void Overlay::zero(const ChunkKey& key, uint32_t first_sector, uint32_t sectors,
     const uint32_t within = sector % kSectorsPerBlock;
     block.present |= 1u << within;
     block.zero |= 1u << within;
+    block.external &= ~(1u << within);
     block.index_low[within] = static_cast<uint32_t>(index);
   }
 }
@@ -79,8 +91,8 @@ void Overlay::moved(const ChunkKey& key, uint32_t first_sector, uint32_t sectors
          {active(*chunk)[sector / kSectorsPerBlock], frozen(*chunk)[sector / kSectorsPerBlock]}) {
       if (!id) continue;
       OverlayBlock& block = pool_.at(id);
-      const bool mine = (block.present >> within & 1) && !(block.zero >> within & 1) &&
-                        block.index_low[within] == static_cast<uint32_t>(index);
+      const bool mine =
+          (block.logged() >> within & 1) && block.index_low[within] == static_cast<uint32_t>(index);
       if (mine) block.wal_sector[within] = static_cast<uint32_t>(wal_position / kSectorBytes) + i;
     }
   }
@@ -95,7 +107,8 @@ OverlaySector Overlay::find(const ChunkKey& key, uint32_t sector) const {
     if (!id) continue;
     const OverlayBlock& block = pool_.at(id);
     if (!(block.present >> within & 1)) continue;
-    return {true, (block.zero >> within & 1) != 0, block.wal_sector[within], block.crc[within]};
+    return {true, (block.zero >> within & 1) != 0, block.wal_sector[within], block.crc[within],
+            block.external >> within & 1 ? block.physical : 0};
   }
   return {};
 }

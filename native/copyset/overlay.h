@@ -18,13 +18,16 @@
 namespace curve::copyset {
 
 struct OverlayBlock {
-  uint16_t present = 0;  // bit per sector: the overlay has it
-  uint16_t zero = 0;     // of those: reads as zeros, nothing in the WAL
+  uint16_t present = 0;   // bit per sector: the overlay has it
+  uint16_t zero = 0;      // of those: reads as zeros, nothing in the WAL
+  uint16_t external = 0;  // of those: not in the WAL, but in block `physical` of the store (R4)
+  uint32_t physical = 0;
   std::array<uint32_t, kSectorsPerBlock>
       wal_sector;  // logical WAL position / kSectorBytes, low 32 bits
   std::array<uint32_t, kSectorsPerBlock> crc;
   std::array<uint32_t, kSectorsPerBlock> index_low;  // low 32 bits of the entry's index
-  uint16_t data() const { return present & ~zero; }  // those that stand in the WAL
+  uint16_t data() const { return present & ~zero; }
+  uint16_t logged() const { return data() & ~external; }  // those that stand in the WAL
 };
 
 class OverlayPool {
@@ -39,7 +42,7 @@ class OverlayPool {
     }
     const uint32_t id = free_.back();
     free_.pop_back();
-    at(id).present = at(id).zero = 0;
+    at(id).present = at(id).zero = at(id).external = 0;
     return id;
   }
   void give_back(uint32_t id) { free_.push_back(id); }
@@ -57,6 +60,7 @@ class OverlayPool {
 struct OverlaySector {
   bool present = false, zero = false;
   uint32_t wal_sector = 0, crc = 0;
+  uint32_t physical = 0;  // not 0: it stands in this block, in its place there
 };
 
 class Overlay {
@@ -67,6 +71,9 @@ class Overlay {
   // `wal_position` on.
   void write(const ChunkKey& chunk, uint32_t first_sector, std::span<const uint32_t> crcs,
              uint64_t wal_position, Index index);
+  // A committed write of a whole block whose content stands in a block of the store.
+  void place(const ChunkKey& chunk, uint32_t block, std::span<const uint32_t> crcs,
+             uint32_t physical, Index index);
   void zero(const ChunkKey& chunk, uint32_t first_sector, uint32_t sectors, Index index);
   // The entry `index` moved in the WAL (R7): its sectors that are still the newest follow it, in
   // both generations.

@@ -1,11 +1,15 @@
 // Reads: overlay first, then the chunk store; checksums verified; the lease checked when the answer
 // is given (R9, R12).
 #include <algorithm>
+#include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "native/base/crc32c.h"
 #include "native/base/log.h"
 #include "native/base/mutant.h"
+#include "native/copyset/external.h"
 #include "native/copyset/repair.h"
 #include "native/copyset/server_state.h"
 #include "native/copyset/sync.h"
@@ -56,8 +60,8 @@ ReadPiece* StoreServer::State::take_piece() {
       ReadPiece* piece = static_cast<ReadPiece*>(op->owner);
       piece->request->server->piece_done(piece, op->result);
     };
-    piece->store_op.owner = piece->wal_op.owner = piece;
-    piece->store_op.done = piece->wal_op.done = done;
+    piece->store_op.owner = piece->wal_op.owner = piece->block_op.owner = piece;
+    piece->store_op.done = piece->wal_op.done = piece->block_op.done = done;
     free_pieces.push_back(piece);
   }
   ReadPiece* piece = free_pieces.back();
@@ -96,13 +100,13 @@ void StoreServer::State::read_sectors(Request* request, const ChunkKey& chunk, u
   const bool repair = request->type == wire::FrameType::kRepairRequest;
   const std::byte* crc_origin = request->merging ? request->merge_buffer.data()
                                 : repair         ? request->buffer.data()
-                                                 : into;
+                                                 : request->buffer.data();
   const auto crc_base = static_cast<uint32_t>((into - crc_origin) / kSectorBytes);
   for (uint32_t i = 0; i < sectors;) {
     const OverlaySector found = CURVE_MUTANT("r6_store_before_overlay")
                                     ? OverlaySector{}
                                     : copyset.overlay.find(chunk, first + i);
-    std::byte* at = into + i * static_cast<size_t>(kSectorBytes);
+    std::byte* at = into + i * size_t{kSectorBytes};
     uint32_t* crc = &request->crcs[crc_base + i];
     if (found.present && found.zero) {
       std::memset(at, 0, kSectorBytes);
@@ -121,18 +125,22 @@ void StoreServer::State::read_sectors(Request* request, const ChunkKey& chunk, u
       piece->first = crc_base + i;
       piece->sectors = end - i;
       piece->sector = first + i;
-      piece->from_wal = false;
+      piece->from = ReadPiece::From::kStore;
       chunkstore::ReadOp& op = piece->store_op;
       op.copyset = copyset.id;
       op.chunk = chunk;
       op.block = static_cast<uint16_t>((first + i) / kSectorsPerBlock);
       op.first_sector = static_cast<uint8_t>((first + i) % kSectorsPerBlock);
       op.sectors = static_cast<uint8_t>(end - i);
-      op.into = {at, (end - i) * static_cast<size_t>(kSectorBytes)};
+      op.into = piece->into = {at, (end - i) * size_t{kSectorBytes}};
       op.crcs = crc;
       ++request->pieces_left;
       store->read(&op);
       i = end;
+      continue;
+    }
+    if (found.physical != 0) {
+      i = read_external(request, chunk, first, i, sectors, at, crc);
       continue;
     }
     const uint64_t position = wal_position(found.wal_sector);
@@ -148,7 +156,9 @@ void StoreServer::State::read_sectors(Request* request, const ChunkKey& chunk, u
     uint32_t end = i + 1;
     while (end < sectors) {
       const OverlaySector next = copyset.overlay.find(chunk, first + end);
-      if (!next.present || next.zero || next.wal_sector != found.wal_sector + (end - i)) break;
+      if (!next.present || next.zero || next.physical != 0 ||
+          next.wal_sector != found.wal_sector + (end - i))
+        break;
       uint32_t ignored = 0;
       if (replica->pending_payload(wal_position(next.wal_sector), &ignored)) break;
       request->crcs[crc_base + end] = next.crc;
@@ -159,27 +169,82 @@ void StoreServer::State::read_sectors(Request* request, const ChunkKey& chunk, u
     piece->first = crc_base + i;
     piece->sectors = end - i;
     piece->sector = first + i;
-    piece->from_wal = true;
+    piece->from = ReadPiece::From::kWal;
     piece->wal_op.position = position;
-    piece->wal_op.into = {at, (end - i) * static_cast<size_t>(kSectorBytes)};
+    piece->wal_op.into = piece->into = {at, (end - i) * size_t{kSectorBytes}};
     ++request->pieces_left;
     wal->read(&piece->wal_op);
     i = end;
   }
 }
 
+// Sectors from `i` on that stand in the same block; where they end is returned. `at` and `crc` are
+// those of the first.
+uint32_t StoreServer::State::read_external(Request* request, const ChunkKey& chunk, uint32_t first,
+                                           uint32_t i, uint32_t sectors, std::byte* at,
+                                           uint32_t* crc) {
+  const Overlay& overlay = request->copyset->overlay;
+  const uint32_t physical = overlay.find(chunk, first + i).physical;
+  uint32_t end = i;
+  for (; end < sectors; ++end) {
+    const OverlaySector next = overlay.find(chunk, first + end);
+    if (next.physical != physical) break;
+    crc[end - i] = next.crc;
+  }
+  const uint32_t within = (first + i) % kSectorsPerBlock;
+  const size_t bytes = (end - i) * size_t{kSectorBytes};
+  if (const std::byte* content = external->pending(physical, within)) {  // R6: not yet durable here
+    std::memcpy(at, content, bytes);
+    return end;
+  }
+  ReadPiece* piece = take_piece();
+  piece->request = request;
+  piece->first = static_cast<uint32_t>(crc - request->crcs.data());
+  piece->sectors = end - i;
+  piece->sector = first + i;
+  piece->from = ReadPiece::From::kBlock;
+  piece->into = {at, bytes};
+  piece->physical = physical;
+  if (!store->pin_block(physical)) std::abort();  // R5: the log uses it
+  piece->block_iov = {at, bytes};
+  piece->block_op.iov = {&piece->block_iov, 1};
+  piece->block_op.offset_bytes = within * uint64_t{kSectorBytes};
+  ++request->pieces_left;
+  store->read_block(&piece->block_op, physical);
+  return end;
+}
+
+// What was the log's when it was read may have become the store's, and been changed there, while it
+// was read: then it is not damage, and is read again.
+bool StoreServer::State::external_moved(const ReadPiece& piece, uint32_t physical) const {
+  const Request& request = *piece.request;
+  for (uint32_t i = 0; i < piece.sectors; ++i) {
+    const OverlaySector now =
+        request.copyset->overlay.find({request.body.volume, request.body.chunk}, piece.sector + i);
+    if (now.physical != physical || now.crc != request.crcs[piece.first + i]) return true;
+  }
+  return false;
+}
+
 void StoreServer::State::piece_done(ReadPiece* piece, int32_t result) {
   Request* request = piece->request;
-  if (result >= 0 && piece->from_wal) {
+  const uint32_t physical = std::exchange(piece->physical, 0);
+  if (physical != 0) store->unpin_block(physical);
+  if (result >= 0 && piece->from != ReadPiece::From::kStore) {
     for (uint32_t i = 0; i < piece->sectors; ++i) {
-      const auto sector =
-          piece->wal_op.into.subspan(i * static_cast<size_t>(kSectorBytes), kSectorBytes);
+      const auto sector = piece->into.subspan(i * size_t{kSectorBytes}, kSectorBytes);
       if (base::crc32c(sector) == request->crcs[piece->first + i]) continue;
       if (CURVE_MUTANT("r11_serve_unverified"))
         request->crcs[piece->first + i] = base::crc32c(sector);
       else
         result = -EILSEQ;
     }
+  }
+  if (result == -EILSEQ && piece->from == ReadPiece::From::kBlock &&
+      external_moved(*piece, physical)) {
+    read_sectors(request, {request->body.volume, request->body.chunk}, piece->sector,
+                 piece->sectors, piece->into.data());
+    return end_piece(piece);
   }
   if (result < 0) {
     ++counters.corrupt_reads;

@@ -138,7 +138,7 @@ void Repair::piece(ReadPiece* piece) {
     if (!ok) piece->request->code = Code::kBusy;
     if (--piece->repairs == 0) server_.end_piece(piece);
   };
-  const std::span<std::byte> bytes = piece->from_wal ? piece->wal_op.into : piece->store_op.into;
+  const std::span<std::byte> bytes = piece->into;
   for (uint32_t i = 0; i < piece->sectors;) {
     const uint32_t sector = piece->sector + i, first = sector % kSectorsPerBlock;
     const uint32_t count = std::min(piece->sectors - i, kSectorsPerBlock - first);
@@ -355,20 +355,22 @@ void Repair::found_damage(Job& job, Copyset& copyset, uint32_t s) {
   } else {
     ++server_.counters.damaged_sectors;
   }
-  const OverlaySector in_wal = copyset.overlay.find(job.chunk, sector);
-  const auto state = server_.store->block_state(copyset.id, job.chunk, job.block);
+  const OverlaySector in_log = copyset.overlay.find(job.chunk, sector);
+  const bool in_wal = in_log.present && in_log.physical == 0;
+  const uint32_t physical =
+      in_log.present ? in_log.physical
+                     : server_.store->block_state(copyset.id, job.chunk, job.block).physical;
   const uint64_t offset =
-      in_wal.present ? server_.wal->file_offset(server_.wal_position(in_wal.wal_sector))
-      : state.physical
-          ? server_.store->block_offset_bytes(state.physical) + s * uint64_t{kSectorBytes}
-          : 0;
+      in_wal     ? server_.wal->file_offset(server_.wal_position(in_log.wal_sector))
+      : physical ? server_.store->block_offset_bytes(physical) + s * uint64_t{kSectorBytes}
+                 : 0;
   base::log(base::LogLevel::kError, "sector_damaged",
             {{"store", server_.identity.id.text()},
              {"copyset", copyset.id},
              {"volume", job.chunk.volume},
              {"chunk", uint64_t{job.chunk.chunk}},
              {"sector", uint64_t{sector}},
-             {"file", std::string(in_wal.present ? "wal" : "data")},
+             {"file", std::string(in_wal ? "wal" : "data")},
              {"offset", offset}});
   job.index = copyset.applied;
   if (!job.bad) {
@@ -517,6 +519,8 @@ void Repair::write_back(Job& job, Copyset& copyset) {
     Job::Rewrite& rewrite = job.rewrites[s];
     if (rewrite.running) return;
     job.to_write &= ~bit(s);
+    // A block that is the log's is written to by nobody (R4): it is repaired once the map has it.
+    if (found.physical != 0) return;
     uint32_t ignored = 0;
     if (found.zero || found.crc != job.crc[s] ||
         server_.replica->pending_payload(server_.wal_position(found.wal_sector), &ignored)) {

@@ -13,6 +13,8 @@
 namespace curve::copyset {
 namespace {
 
+constexpr uint64_t kInLog = kSectorBytes;  // what is written there is not of whole blocks
+
 struct RepairTest : Spine {
   // Where `content` (whole sectors) stands in a file of a store; -1: nowhere.
   int64_t find(int i, const std::string& file, std::span<const std::byte> content) {
@@ -93,11 +95,11 @@ TEST_F(RepairTest, ADamagedBlockIsAnsweredFromAPeerAndRepaired) {
 TEST_F(RepairTest, ADamagedPayloadInTheLogIsRepairedWhereItIsRead) {
   start_volume();
   const auto data = pattern(256u << 10, 2);
-  ASSERT_EQ(io(client::IoType::kWrite, 0, {const_cast<std::byte*>(data.data()), data.size()}),
+  ASSERT_EQ(io(client::IoType::kWrite, kInLog, {const_cast<std::byte*>(data.data()), data.size()}),
             Code::kOk);
   const int leader = leader_of(copyset_of(5, 0));
   for (size_t number : {3, 40}) damage(leader, "wal", sector(data, number));
-  expect_read(0, data);
+  expect_read(kInLog, data);
   run_until([] {}, [&] { return counters(leader).repaired_sectors == 2; });
   EXPECT_GE(find(leader, "wal", sector(data, 40)), 0);
 }
@@ -105,7 +107,7 @@ TEST_F(RepairTest, ADamagedPayloadInTheLogIsRepairedWhereItIsRead) {
 TEST_F(RepairTest, TheBackgroundStepMovesNoDamage) {
   start_volume();
   const auto data = pattern(256u << 10, 3);
-  ASSERT_EQ(io(client::IoType::kWrite, 0, {const_cast<std::byte*>(data.data()), data.size()}),
+  ASSERT_EQ(io(client::IoType::kWrite, kInLog, {const_cast<std::byte*>(data.data()), data.size()}),
             Code::kOk);
   run_until([] {}, [&] { return in_step(); });
   for (int i = 0; i < 3; ++i) damage(i, "wal", sector(data, static_cast<size_t>(5 + i)));
@@ -114,14 +116,14 @@ TEST_F(RepairTest, TheBackgroundStepMovesNoDamage) {
     EXPECT_EQ(counters(i).damaged_sectors, 1u);
     EXPECT_GE(find(i, "data", sector(data, static_cast<size_t>(5 + i))), 0);
   }
-  expect_read(0, data);
+  expect_read(kInLog, data);
 }
 
 // R4: the same sector is gone from every log. It keeps its checksum; nobody makes up another.
 TEST_F(RepairTest, WhatNobodyHoldsIsNotGuessed) {
   start_volume();
   const auto data = pattern(256u << 10, 3);
-  ASSERT_EQ(io(client::IoType::kWrite, 0, {const_cast<std::byte*>(data.data()), data.size()}),
+  ASSERT_EQ(io(client::IoType::kWrite, kInLog, {const_cast<std::byte*>(data.data()), data.size()}),
             Code::kOk);
   run_until([] {}, [&] { return in_step(); });
   const Contents written = contents(0);

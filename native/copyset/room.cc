@@ -81,7 +81,8 @@ void StoreServer::State::note_giving_back() {
 }
 
 bool StoreServer::State::blocks_coming() const {
-  return gives_back || giving_back || store->usage().blocks_pending_free != 0;
+  const chunkstore::Usage usage = store->usage();  // taken: what large writes have beside
+  return gives_back || giving_back || usage.blocks_pending_free != 0 || usage.blocks_taken != 0;
 }
 
 // What this store grants to each of its leaders. It is full also with some blocks left, while an

@@ -1,5 +1,6 @@
 // StoreServer: life cycle and control.
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <set>
 #include <utility>
@@ -8,6 +9,7 @@
 #include "native/base/log.h"
 #include "native/base/mutant.h"
 #include "native/copyset/background.h"
+#include "native/copyset/external.h"
 #include "native/copyset/repair.h"
 #include "native/copyset/scrub.h"
 #include "native/copyset/server_state.h"
@@ -158,8 +160,13 @@ Outcome StoreServer::State::recover() {
   replica = std::make_unique<replica::Replica>(loop, pool, *wal, *this, identity, options.raft);
   sync_source = std::make_unique<SyncSource>(*this);
   repair = std::make_unique<Repair>(*this);
+  external = std::make_unique<External>(*this);
   auto report = replica->recover(blobs, cut);
   if (!report) return report.error();
+  if (int error = external->recovered(); error < 0) {
+    return Error{Code::kIo, "store " + identity.id.text() +
+                                ": cannot make its data durable: " + std::strerror(-error)};
+  }
   if (report->anchor_blob.size() >= 8) {
     base::Reader reader(report->anchor_blob);
     const auto promised = reader.get<uint64_t>();

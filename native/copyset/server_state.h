@@ -23,6 +23,7 @@ struct Copyset;
 struct Session;
 struct Request;
 class Background;
+class External;
 class Repair;
 class Scrub;
 class SyncSource;
@@ -136,9 +137,14 @@ struct ReadPiece {
   uint32_t first = 0, sectors = 0;  // within the request
   uint32_t sector = 0;              // in the chunk
   uint32_t repairs = 0;             // R11: blocks of it that are being repaired
-  bool from_wal = false;
+  enum class From : uint8_t { kStore, kWal, kBlock };
+  From from = From::kStore;
+  std::span<std::byte> into;
   chunkstore::ReadOp store_op;
   wal::ReadOp wal_op;
+  io::FileOp block_op;  // an external payload (R4), pinned while it is read
+  iovec block_iov{};
+  uint32_t physical = 0;
 };
 
 // When a traced write was where (trace.h); 0: not seen yet.
@@ -228,6 +234,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   std::unordered_map<CopysetId, std::unique_ptr<Copyset>> copysets;
   std::unique_ptr<replica::Replica> replica;
   std::unique_ptr<Background> background;
+  std::unique_ptr<External> external;
   std::unique_ptr<SyncSource> sync_source;
   std::unique_ptr<Repair> repair;
   std::unique_ptr<Scrub> scrub;
@@ -354,6 +361,9 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   // sector. False: malformed place.
   void read_sectors(Request* request, const ChunkKey& chunk, uint32_t first_sector,
                     uint32_t sectors, std::byte* into);
+  uint32_t read_external(Request* request, const ChunkKey& chunk, uint32_t first_sector, uint32_t i,
+                         uint32_t sectors, std::byte* at, uint32_t* crc);
+  bool external_moved(const ReadPiece& piece, uint32_t physical) const;
   void piece_done(ReadPiece* piece, int32_t result);
   void end_piece(ReadPiece* piece);
   void finish_read(Request* request);
@@ -365,6 +375,10 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   void apply(replica::ReplicaGroup& group, std::span<const replica::EntryRef> entries) override;
   Code apply_one(Copyset& copyset, const replica::Entry& entry);
   bool admit(replica::ReplicaGroup& group, Index index, std::span<const std::byte> head) override;
+  void place_payload(replica::ReplicaGroup& group, replica::Entry& entry) override;
+  void write_payload(const replica::EntryRef& entry, wal::Append& append) override;
+  void read_payload(replica::PayloadRead* op) override;
+  replica::FoundPayload recover_payload(CopysetId group, const wal::LoggedEntry& entry) override;
   void dropped(replica::ReplicaGroup& group, replica::Entry& entry) override;
   void role_changed(replica::ReplicaGroup& group) override;
   void moved(replica::ReplicaGroup& group, replica::Entry& entry,

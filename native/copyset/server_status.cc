@@ -3,6 +3,7 @@
 #include <set>
 
 #include "native/copyset/background.h"
+#include "native/copyset/external.h"
 #include "native/copyset/scrub.h"
 #include "native/copyset/server_state.h"
 #include "native/copyset/sync.h"
@@ -30,7 +31,7 @@ ServerStatus StoreServer::status(bool with_copysets) const {
   out.blocks_total = usage.blocks_total;
   out.blocks_free = usage.blocks_free;
   out.blocks_reserved = usage.blocks_reserved;
-  out.blocks_pending_free = usage.blocks_pending_free;
+  out.blocks_pending_free = usage.blocks_pending_free + state.external->unmapped_blocks();
   out.pages_total = usage.pages_total;
   out.pages_free = usage.pages_free;
   out.wal_capacity_bytes = state.wal->capacity_bytes();

@@ -83,6 +83,8 @@ struct ServerCounters {
            parked = 0, waited = 0,
            bounced = 0,  // for the lease; for room in the log; told to come again
       resignations = 0;  // R8: of leaders whose followers were full
+  // R4: of large writes, put in their place at once; of those, found torn by the start.
+  uint64_t direct_bytes = 0, torn_payloads = 0;
   uint64_t wal_appends = 0, checkpoints = 0, background_blocks = 0, syncs_started = 0,
            syncs_finished = 0, sync_bytes = 0;
   uint64_t corrupt_reads = 0, merges = 0;

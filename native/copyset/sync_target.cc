@@ -10,6 +10,7 @@
 #include "native/base/log.h"
 #include "native/base/mutant.h"
 #include "native/copyset/background.h"
+#include "native/copyset/external.h"
 #include "native/copyset/repair.h"
 #include "native/copyset/scrub.h"
 #include "native/copyset/sync.h"
@@ -66,6 +67,7 @@ void SyncTarget::start() {
   copyset_.group->raft().begin_sync(server_.loop.now_ns());
   server_.background->run_now([this, alive = std::weak_ptr<bool>(alive_)](Code code) {
     if (alive.expired() || code != Code::kOk) return;
+    server_.external->let_go_of(copyset_.id);  // R4: blocks are changed in place from here on
     phase_ = Phase::kBeginning;
     restart(leader_);
   });

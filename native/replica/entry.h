@@ -24,7 +24,10 @@ struct Entry {
   std::vector<std::byte> head;        // what the state machine wrote; opaque here
   std::vector<uint32_t> sector_crcs;  // CRC32C per payload sector
   base::Buffer payload;               // whole sectors; may be empty
-  uint64_t payload_position = 0;      // in the WAL; valid once `placed`
+  uint64_t payload_position = 0;      // in the WAL; valid once `placed`; 0 when it is external
+  // R4, local to this store: where a payload is that does not stand in the WAL ("external"). Of the
+  // state machine, opaque here; empty when the payload is inline.
+  std::vector<std::byte> annotation;
   bool placed =
       false;  // handed to the WAL: it has a place there (R6: may be applied once committed)
   void* context = nullptr;  // of the proposer on the leader; cleared when the entry is dropped
@@ -32,6 +35,7 @@ struct Entry {
   uint32_t references = 0;
   EntryPool* pool = nullptr;
 
+  bool is_external() const { return !annotation.empty(); }
   // Not after a restart, and no longer than the cache keeps it: it is in the WAL then.
   bool in_memory() const { return payload.size() == sector_crcs.size() * kSectorBytes; }
   uint32_t bytes() const { return static_cast<uint32_t>(head.size() + payload.size() + 64); }
@@ -76,6 +80,7 @@ class EntryPool {
   void give_back(Entry* entry) {
     entry->head.clear();
     entry->sector_crcs.clear();
+    entry->annotation.clear();
     entry->payload = {};
     entry->context = nullptr;
     entry->placed = false;

@@ -32,6 +32,7 @@ inline void fill_entry(Entry& entry, wal::RecordReadOp& read) {
   entry.head = read.head;
   entry.sector_crcs = read.sector_crcs;
   entry.payload = std::move(read.payload);
+  entry.annotation = read.annotation;
 }
 
 // What an entry takes in the WAL, whether its payload is in memory or not.
@@ -92,6 +93,7 @@ struct Replica::CatchUp {
   struct Read : wal::RecordReadOp {
     Index wanted = 0;
     bool busy = false;
+    PayloadRead external;  // behind the record, where its payload is not in the WAL
   };
   std::array<Read, kReads> reads;
   uint32_t reading = 0;

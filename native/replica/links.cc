@@ -333,16 +333,36 @@ void Replica::catch_up(ReplicaGroup& group, const raft::Message& message) {
   for (CatchUp::Read& read : job->reads) {
     read.owner = job.get();
     read.done = [](io::Op* op) {
+      auto* read = static_cast<CatchUp::Read*>(op);
       CatchUp* job = static_cast<CatchUp*>(op->owner);
-      static_cast<CatchUp::Read*>(op)->busy = false;
-      --job->reading;
-      --job->replica->catch_up_reads_;
-      job->replica->catch_up_next(job);
+      if (read->result < 0 || read->annotation.empty()) {
+        read->busy = false;
+        return job->replica->catch_up_read_done(job);
+      }
+      read->external.annotation = read->annotation;
+      read->external.sector_crcs = read->sector_crcs;
+      job->replica->machine_.read_payload(&read->external);
+    };
+    read.external.owner = &read;
+    read.external.done = [](io::Op* op) {
+      auto* external = static_cast<PayloadRead*>(op);
+      auto* read = static_cast<CatchUp::Read*>(external->owner);
+      read->result = std::min(external->result, 0);
+      read->payload = std::move(external->payload);
+      read->busy = false;
+      auto* job = static_cast<CatchUp*>(read->owner);
+      job->replica->catch_up_read_done(job);
     };
   }
   CatchUp* raw = job.get();
   catch_ups_.push_back(std::move(job));
   catch_up_next(raw);
+}
+
+void Replica::catch_up_read_done(CatchUp* job) {
+  --job->reading;
+  --catch_up_reads_;
+  catch_up_next(job);
 }
 
 // Sends what was read, then starts the next reads. Ends the job when its messages are through, the

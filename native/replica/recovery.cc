@@ -123,6 +123,7 @@ Result<wal::RecoveryReport> Replica::recover(const std::map<CopysetId, GroupBlob
 
 void Replica::recover_group(CopysetId id, Recovering& found, bool all_damaged) {
   wal::GroupLog::Assembled assembled = found.log->assemble();
+  const bool torn = find_payloads(id, found.blob.applied, assembled);
   raft::GroupInit init;
   init.id = id;
   init.config = found.blob.config;
@@ -137,7 +138,7 @@ void Replica::recover_group(CopysetId id, Recovering& found, bool all_damaged) {
   init.damaged = found.blob.damaged || all_damaged || assembled.hole;
   if (init.commit > last) {  // R3: it knew of commits that it no longer holds
     init.commit = last;
-    init.damaged = true;
+    init.damaged |= !torn;  // R4: which others have made durable, and this one had not
   }
   init.syncing = found.blob.syncing;
   for (const wal::LoggedEntry& entry : assembled.entries) {
@@ -169,9 +170,34 @@ void Replica::recover_group(CopysetId id, Recovering& found, bool all_damaged) {
   const bool syncing = init.syncing;
   ReplicaGroup* group = add_group(std::move(init));
   if (assembled.replaced) void_log(*group);  // finish_sync had not come to it
+  if (torn) {                                // in the first append, before anything is promised
+    wal::Record& record = open_batch(0).add(group, id, wal::RecordType::kTruncate);
+    record.index = last;
+    record.entry_type = wal::kCutTorn;
+  }
   std::erase_if(assembled.entries,
                 [applied](const wal::LoggedEntry& entry) { return entry.index <= applied; });
   apply_recovered(*group, assembled.entries, syncing ? applied : group->commit_);
+}
+
+// R4: the blocks that entries behind the checkpoint name are the log's again. The log ends before
+// an entry whose payload was torn (true), or is gone (a hole: sync).
+bool Replica::find_payloads(CopysetId id, Index applied, wal::GroupLog::Assembled& assembled) {
+  std::vector<wal::LoggedEntry>& entries = assembled.entries;
+  for (auto it = entries.begin(); it != entries.end(); ++it) {
+    if (it->index <= applied || !it->is_external()) continue;
+    const FoundPayload payload = machine_.recover_payload(id, *it);
+    if (payload == FoundPayload::kWhole) continue;
+    base::log(base::LogLevel::kWarning, "external_payload",
+              {{"copyset", id},
+               {"index", it->index},
+               {"term", it->term},
+               {"found", std::string(payload == FoundPayload::kTorn ? "torn" : "lost")}});
+    assembled.hole |= payload == FoundPayload::kLost;
+    entries.erase(it, entries.end());
+    return payload == FoundPayload::kTorn;
+  }
+  return false;
 }
 
 // Committed ones are applied at once, the rest waits in memory for its commit; payloads stay in the
@@ -195,6 +221,7 @@ void Replica::apply_recovered(ReplicaGroup& group, std::vector<wal::LoggedEntry>
     entry->head = std::move(from.head);
     entry->sector_crcs = std::move(from.sector_crcs);
     entry->payload_position = from.payload_position;
+    entry->annotation = std::move(from.annotation);
     entry->placed = true;
     if (entry->index <= through) {
       batch.push_back(entry);

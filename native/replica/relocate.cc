@@ -140,7 +140,9 @@ void Replica::relocate_next(std::shared_ptr<Relocation> job) {
 
 void Replica::copy_entry(ReplicaGroup& group, const EntryRef& entry) {
   const uint64_t old_position = entry->payload_position;
-  Batch& batch = open_batch(entry->payload.size());
+  // R4: an external payload stays where it is; the copy says so, too.
+  const base::Buffer payload = entry->is_external() ? base::Buffer{} : entry->payload;
+  Batch& batch = open_batch(payload.size());
   const auto type =
       CURVE_MUTANT("r7_copy_truncates") ? wal::RecordType::kEntry : wal::RecordType::kEntryCopy;
   wal::Record& record = batch.add(&group, group.id(), type);
@@ -151,13 +153,23 @@ void Replica::copy_entry(ReplicaGroup& group, const EntryRef& entry) {
   record.head = batch.heads.back();
   batch.crcs.push_back(entry->sector_crcs);
   record.sector_crcs = batch.crcs.back();
-  record.payload = entry->payload;
+  record.payload = payload;
+  batch.heads.push_back(entry->annotation);
+  record.annotation = batch.heads.back();
   batch.owners.back().copy_of = entry->index;
   batch.owners.back().copy_term = entry->term;
   batch.owners.back().moved = entry;
   batch.owners.back().old_position = old_position;
-  batch.payload_bytes += entry->payload.size();
-  batch.head_bytes += entry->head.size() + entry->sector_crcs.size() * 4 + 64;
+  batch.payload_bytes += payload.size();
+  batch.head_bytes +=
+      entry->head.size() + entry->annotation.size() + entry->sector_crcs.size() * 4 + 64;
+}
+
+// R5: what stands in blocks that are to be used otherwise leaves the log: a follower that needs it
+// is filled.
+void Replica::trim_through(ReplicaGroup& group, Index index) {
+  raft::Group& raft = group.raft();
+  if (index >= raft.first_index()) raft.trim(std::min(index, raft.applied()));
 }
 
 void Replica::trim_before(uint64_t position, const std::map<CopysetId, Index>& applied) {

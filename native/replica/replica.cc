@@ -14,6 +14,7 @@ namespace curve::replica {
 void Replica::Batch::clear() {
   append.records.clear();
   append.result = Code::kOk;
+  append.external_pending = 0;
   owners.clear();
   persists.clear();
   commits.clear();
@@ -335,17 +336,21 @@ void Replica::persist(ReplicaGroup& group, const raft::Ready& ready) {
     fill_made(group, ready.append_last);
     for (Index index = ready.append_first; index <= ready.append_last; ++index) {
       Entry* entry = entry_at(group, index);
-      Batch& batch = open_batch(entry->payload.size());
+      if (entry->payload.size() >= kBlockBytes) machine_.place_payload(group, *entry);
+      const base::Buffer payload = entry->is_external() ? base::Buffer{} : entry->payload;
+      Batch& batch = open_batch(payload.size());
       wal::Record& record = batch.add(&group, group.id(), wal::RecordType::kEntry);
       record.entry_type = static_cast<uint8_t>(entry->type);
       record.index = entry->index;
       record.term = entry->term;
       record.head = entry->head;
       record.sector_crcs = entry->sector_crcs;
-      record.payload = entry->payload;
+      record.payload = payload;
+      record.annotation = entry->annotation;
       batch.owners.back().entry = EntryRef(entry);
-      batch.payload_bytes += entry->payload.size();
-      batch.head_bytes += entry->head.size() + entry->sector_crcs.size() * 4 + 64;
+      batch.payload_bytes += payload.size();
+      batch.head_bytes +=
+          entry->head.size() + entry->annotation.size() + entry->sector_crcs.size() * 4 + 64;
     }
   }
   open_batch(0).persists.emplace_back(&group, ready.persist_id);
@@ -386,6 +391,8 @@ void Replica::submit_batches() {
       if (owner.entry) {
         owner.entry->payload_position = record.payload_position;
         owner.entry->placed = true;
+        if (owner.entry->is_external() && !wal_.failed())
+          machine_.write_payload(owner.entry, batch.append);
         index = owner.entry->index;
         term = owner.entry->term;
         ReplicaGroup* group = owner.group;

@@ -183,6 +183,9 @@ class Replica {
   void relocate_before(uint64_t position, const std::map<CopysetId, Index>& applied,
                        std::function<void(Code, uint64_t)> done);
 
+  // The entries <= index, which are in a durable checkpoint, leave the group's log.
+  void trim_through(ReplicaGroup& group, Index index);
+
   bool stopped() const { return stopped_; }
   // After stop(): whoever waits for records that will not be written is told so.
   void refuse_unwritten();
@@ -205,6 +208,7 @@ class Replica {
                   Index previous, Term previous_term);
   void catch_up(ReplicaGroup& group, const raft::Message& message);
   void catch_up_next(CatchUp* job);
+  void catch_up_read_done(CatchUp* job);
   bool catch_up_send(CatchUp& job);
   void catch_up_read(CatchUp& job);
   void submit_batches();
@@ -232,6 +236,7 @@ class Replica {
   void copy_entry(ReplicaGroup& group, const EntryRef& entry);
   void trim_before(uint64_t position, const std::map<CopysetId, Index>& applied);
   struct Recovering;
+  bool find_payloads(CopysetId id, Index applied, wal::GroupLog::Assembled& assembled);
   void recover_group(CopysetId id, Recovering& found, bool all_damaged);
   void apply_recovered(ReplicaGroup& group, std::vector<wal::LoggedEntry>& entries, Index through);
 

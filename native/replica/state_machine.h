@@ -21,8 +21,33 @@ struct Room {
 };
 inline constexpr Room kRoomUnheard = {.blocks = 1};  // of a store that has not said anything yet
 
+// Reads an external payload back, and checks it.
+struct PayloadRead : io::Op {  // result: 0 or -errno (-EILSEQ: damage, or no longer the log's)
+  std::span<const std::byte> annotation;
+  std::span<const uint32_t> sector_crcs;
+  base::Buffer payload;  // filled
+};
+
+// What a start-up has made of a record whose payload is external.
+enum class FoundPayload : uint8_t {
+  kWhole,
+  kTorn,  // R4: it was in flight, and nobody was told: the group's log ends before it
+  kLost,  // R4: where it was is something else: the group needs sync
+};
+
 class StateMachine {
  public:
+  // R4. An entry with a payload of whole blocks is about to be logged here: the machine may fill
+  // `entry.annotation`, and the payload does not go into the WAL. The entry's blocks are the
+  // machine's business from then on, also when the entry is truncated.
+  virtual void place_payload(ReplicaGroup&, Entry&) {}
+  // R2: the append that holds it is on its way: writes the payload durably; every write counts in
+  // `append.external_pending` until Wal::external_done().
+  virtual void write_payload(const EntryRef&, wal::Append&) {}
+  virtual void read_payload(PayloadRead*) {}  // `done` never inside the call
+  virtual FoundPayload recover_payload(CopysetId, const wal::LoggedEntry&) {
+    return FoundPayload::kLost;
+  }
   // R6: committed entries in index order, each placed in the WAL (perhaps not yet durable here).
   // kNoop and kConfig come, too.
   virtual void apply(ReplicaGroup& group, std::span<const EntryRef> entries) = 0;

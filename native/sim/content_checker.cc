@@ -137,6 +137,7 @@ void ContentChecker::check_space() {
       verdict_.fail("checksums", "store " + std::to_string(number) + " read damaged sectors");
     verdict_.counts["store_syncs"] += status.counters.syncs_finished;
     verdict_.counts["merges"] += status.counters.merges;
+    verdict_.counts["direct_mib"] += status.counters.direct_bytes >> 20;
     verdict_.counts["waited_for_log"] += status.counters.waited;
   }
 }

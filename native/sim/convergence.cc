@@ -170,7 +170,8 @@ void Convergence::repair() {
   std::map<size_t, uint64_t> passes;  // by store; a pass that runs now may be past the damage
   for (size_t number = 0; number < stores_.count(); ++number) {
     StoreNode* store = stores_.running(number);
-    if (!store || !stores_.node(number).disk->damaged()) continue;
+    // Also what a device refused to give, and no peer had in time: it has its checksum only (R4).
+    if (!store || !stores_.node(number).disk->ever_harmed()) continue;
     passes[number] = store->server().status(false).scrub.passes + 2;
   }
   if (passes.empty()) return;

@@ -273,7 +273,11 @@ int32_t Disk::apply(Inflight& item) {
         tear_in_flight(item);
         return -EIO;
       }
-      const auto landed = landing(file, item.offset, item.bytes);
+      // What is durable at once is what others are told of first (R4): like the last appends of a
+      // log, it is not lost unseen.
+      const auto landed = item.op->durable && file.path == lossy_path_
+                              ? item.offset
+                              : landing(file, item.offset, item.bytes);
       if (!landed) return static_cast<int32_t>(item.bytes);
       uint64_t at = *landed;
       for (const iovec& part : item.op->iov) {

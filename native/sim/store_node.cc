@@ -121,6 +121,7 @@ void StoreNodes::recovered(Node& at, copyset::StoreServer& server) {
   const copyset::ServerStatus status = server.status(false);
   verdict_.counts["torn_tails"] += status.wal_torn_tail;
   verdict_.counts["damaged_logs"] += status.wal_damaged;
+  verdict_.counts["torn_payloads"] += status.counters.torn_payloads;
   verdict_.counts["pages_lost"] += status.pages_lost;
   if (status.pages_lost && !at.disk->ever_harmed())
     verdict_.fail("R5 recovery", at.name + " misses pages where there is no damage");
@@ -207,7 +208,7 @@ void StoreNodes::rot(Node& at, Random& random) {
   const auto layout = geometry(number_of(at.id));
   if (dice < 90)
     at.disk->flip_bit("/store/data", layout.pages_offset, layout.blocks_offset, nullptr);
-  else
+  else if (store)  // at rest the payloads of the last appends stand there, too (R4)
     at.disk->flip_bit("/store/data", layout.blocks_offset, layout.bytes, nullptr);
 }
 

@@ -105,7 +105,11 @@ Window Workload::pick_range(uint64_t alignment_units) {
   if (random_.below(100) < options_.large_percent) {
     units = random_.chance(0.3) ? random_.between(1, kIoBytesMax / kUnitBytes)
                                 : random_.between(1, 256);
-    if (random_.chance(0.3)) align = std::max(align, kUnitsPerBlock);
+    if (random_.chance(0.3)) {  // whole blocks, some of which go to their place at once (R4)
+      align = std::max(align, kUnitsPerBlock);
+      units = std::min<uint64_t>((units / kUnitsPerBlock + 1) * kUnitsPerBlock,
+                                 kIoBytesMax / kUnitBytes);
+    }
   } else if (random_.chance(0.3)) {
     units = random_.between(1, 2 * kUnitsPerSector);
   } else if (random_.chance(0.1)) {

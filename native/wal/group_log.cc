@@ -34,6 +34,10 @@ void GroupLog::add(const RecoveredRecord& record) {
     }
     case RecordType::kTruncate:
       entries_.erase(entries_.upper_bound(record.index), entries_.end());
+      if (record.entry_type == kCutTorn) {
+        commit = std::min(commit, record.index);
+        commit_logged_ = std::min(commit_logged_, record.index);
+      }
       return;
     case RecordType::kHardState:
       if (record.term < term) return;  // a term never falls
@@ -95,7 +99,7 @@ GroupLog::Assembled GroupLog::assemble() {
   // says (index, term).
   if (base_known && !replaced && base_ > 0) {
     auto first = at_base;
-    while (first != entries_.begin()) {
+    while (first != entries_.begin() && !first->second.is_external()) {
       auto before = std::prev(first);
       if (before->first + 1 != first->first || before->second.term > first->second.term) break;
       first = before;

@@ -19,7 +19,13 @@ struct LoggedEntry {
   uint32_t payload_bytes = 0;
   std::vector<std::byte> head, annotation;
   std::vector<uint32_t> sector_crcs;
+  // R4: its payload is not in the WAL; the annotation says where.
+  bool is_external() const { return payload_bytes != 0 && payload_position == 0; }
 };
+
+// `entry_type` of a kTruncate that a recovery wrote: the payload of the entry behind its index was
+// torn (R4). Commit indexes beyond it, which nobody was promised, are void, too.
+inline constexpr uint8_t kCutTorn = 1;
 
 class GroupLog {
  public:
@@ -36,6 +42,8 @@ class GroupLog {
   Term term = 0;
   StoreId vote;
   Index commit = 0;
+  // R5: what blocks hold belongs to the log only until the checkpoint: an external entry <= base,
+  // and what is before it, is not retained.
   // Entries <= base come without head, annotation and CRCs: a log holds millions of them.
   // Contiguous entries from the first retained one that connects with base (may be <= base: kept
   // for lagging followers) on. `hole`: an entry > base is missing though later ones exist: the

@@ -34,6 +34,37 @@ struct Script {
   }
   Script& entry(Index index, Term term) { return add(RecordType::kEntry, index, term); }
   Script& copy(Index index, Term term) { return add(RecordType::kEntryCopy, index, term); }
+  // Its payload is not in the WAL (R4).
+  Script& external(Index index, Term term) {
+    log.add({.type = RecordType::kEntry,
+             .entry_type = 2,
+             .group = 1,
+             .index = index,
+             .term = term,
+             .head = {},
+             .annotation = {},
+             .sector_crcs = {},
+             .payload_bytes = kBlockBytes,
+             .place = (place += kSectorBytes) + 1,
+             .payload_position = 0,
+             .promised = true});
+    return *this;
+  }
+  Script& cut_torn(Index after) {
+    log.add({.type = RecordType::kTruncate,
+             .entry_type = kCutTorn,
+             .group = 1,
+             .index = after,
+             .term = 0,
+             .head = {},
+             .annotation = {},
+             .sector_crcs = {},
+             .payload_bytes = 0,
+             .place = (place += kSectorBytes) + 1,
+             .payload_position = 0,
+             .promised = true});
+    return *this;
+  }
   Script& truncate(Index after) { return add(RecordType::kTruncate, after, 0); }
   std::string shown() {
     auto a = log.assemble();
@@ -48,6 +79,22 @@ struct Script {
 
 TEST(GroupLog, EntriesInOrder) {
   EXPECT_EQ(Script().entry(1, 1).entry(2, 1).entry(3, 2).shown(), "0@0: 1@1 2@1 3@2");
+}
+// R5: what blocks hold is the log's only until the checkpoint.
+TEST(GroupLog, AnExternalEntryInTheCheckpointIsNotRetained) {
+  EXPECT_EQ(Script(3, 1).entry(1, 1).external(2, 1).entry(3, 1).entry(4, 1).shown(),
+            "2@1: 3@1 4@1");
+  EXPECT_EQ(Script(3, 1).entry(2, 1).external(3, 1).external(4, 1).shown(), "3@1: 4@1");
+}
+// R4: the commit index beyond a torn payload was known here and promised by nobody here.
+TEST(GroupLog, ACutBeforeATornPayloadForgetsTheCommitsBehindIt) {
+  Script s;
+  s.entry(1, 1).external(2, 1).add(RecordType::kCommit, 2, 0).cut_torn(1);
+  EXPECT_EQ(s.shown(), "0@0: 1@1");
+  EXPECT_EQ(s.log.commit, 1u);
+  s.entry(2, 1).add(RecordType::kCommit, 2, 0);
+  EXPECT_EQ(s.log.commit, 2u);
+  EXPECT_EQ(s.shown(), "0@0: 1@1 2@1");
 }
 TEST(GroupLog, NothingAtAll) { EXPECT_EQ(Script(7, 3).shown(), "7@3:"); }
 TEST(GroupLog, AnEntryVoidsWhatIsBehindIt) {

@@ -96,6 +96,7 @@ void Wal::read_record(RecordReadOp* op) {
   const uint64_t position = Wal::place_position(op->place);
   if (!s.readable(position, kSectorBytes) || op->place % kSectorBytes == 0)
     return s.defer(op, position < s.head ? -ENODATA : -EINVAL);
+  op->payload = {};
   op->internal = std::make_shared<RecordReadOp::Private>();
   RecordReadOp::Private& p = *op->internal;
   p.op = op;
