@@ -41,6 +41,9 @@ struct SyncTarget::Write {
 
 SyncTarget::SyncTarget(StoreServer::State& server, Copyset& copyset, const StoreId& leader)
     : server_(server), copyset_(copyset), leader_(leader) {
+  // R10: an answer to what an earlier life of this store asked, which is older than S, is not one
+  // to this attempt.
+  if (!CURVE_MUTANT("r10_answers_to_an_earlier_life")) attempt_ = server.loop.random_u64();
   timer_.owner = this;
   timer_.fire = [](io::Timer* timer) {
     SyncTarget* target = static_cast<SyncTarget*>(timer->owner);
