@@ -226,20 +226,26 @@ TEST_F(Membership, ALearnerThatOnlyALostLeaderKnewIsRemoved) {
   EXPECT_EQ(join(3, {copyset}).size(), 1u);
   raft::Group& stray = servers[3]->replica().find(copyset)->raft();
   int stopped = 0;
+  bool answered = false;
   run_until(
       [&] {
         for (int i = 0; i < 3; ++i) {
           if (i != at) servers[i]->stop([&] { ++stopped; });
         }
         servers[at]->change_members({copyset, MemberChange::kAddLearner, store(3), 3},
-                                    [](MemberOutcome) {});
+                                    [&](MemberOutcome outcome) {
+                                      answered = true;
+                                      EXPECT_FALSE(outcome.applied);
+                                    });
       },
       [&] { return stopped == 2 && stray.config().count == 4; });
   EXPECT_FALSE(lost.config_settled());
   for (int i = 0; i < 3; ++i) {
     if (i != at) servers[i].reset();
   }
+  EXPECT_FALSE(answered);
   stop_server(at);
+  EXPECT_TRUE(answered);  // not in time: whoever asked is told that it stopped
   for (int i = 0; i < 3; ++i) {
     if (i != at) open_server(i);
   }

@@ -386,8 +386,8 @@ void StoreServer::State::check_stopped() {
   }
   loop.disarm(&stop_timer);
   loop.remove_turn_hook(&hook);
-  auto done = std::move(stopped);
-  stopped = nullptr;
+  const auto done = std::exchange(stopped, nullptr);
+  replica->drop_proposals();
   done();
 }
 

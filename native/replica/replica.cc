@@ -457,6 +457,15 @@ void Replica::refuse_unwritten() {
   }
 }
 
+void Replica::drop_proposals() {
+  assert(stopped_);
+  for (auto& [id, group] : by_id_) {
+    for (const EntryRef& entry : group->recent_) {
+      if (entry && entry->context) machine_.dropped(*group, *entry);
+    }
+  }
+}
+
 // R6: committed, placed, in order.
 void Replica::apply_ready(ReplicaGroup& group) {
   if (group.raft().syncing()) return;  // R10: the log goes on behind what the leader gives

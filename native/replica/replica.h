@@ -189,6 +189,9 @@ class Replica {
   bool stopped() const { return stopped_; }
   // After stop(): whoever waits for records that will not be written is told so.
   void refuse_unwritten();
+  // After stop(), as the last thing: what is in the log and not applied is dropped(); whether it
+  // will ever be, the others know.
+  void drop_proposals();
   // After stop(): nothing of ours is in flight.
   bool idle() const;
   uint64_t appends() const { return appends_; }
