@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -60,37 +61,33 @@ def test_every_stage_of_the_writes_is_there(cluster: RunningCluster) -> None:
 
 
 def test_nothing_written_and_mistakes_are_said(cluster: RunningCluster) -> None:
-    cluster.curve("volume", "create", "still", "256MiB")
-    still = cluster.run("volume", "trace", "still", "--seconds", "0.2", json=False)
+    cluster.curve("volume", "create", "untouched", "256MiB")
+    still = cluster.run("volume", "trace", "untouched", "--seconds", "0.2", json=False)
     assert still.returncode == 0
-    assert "Nothing was written to still" in still.stdout
+    assert "Nothing was written to untouched" in still.stdout
     for seconds in ("0", "-1", "601"):
-        wrong = cluster.run("volume", "trace", "still", "--seconds", seconds)
+        wrong = cluster.run("volume", "trace", "untouched", "--seconds", seconds)
         assert wrong.returncode == 1
         assert "at most 600 seconds" in wrong.stderr
     unknown = cluster.run("volume", "trace", "nobody", "--seconds", "1")
     assert unknown.returncode == 1
     assert '"kind": "not_found"' in unknown.stdout
-    cluster.curve("volume", "delete", "still")
+    cluster.curve("volume", "delete", "untouched")
 
 
 def test_a_second_trace_is_told_that_one_runs(cluster: RunningCluster) -> None:
-    cluster.curve("volume", "create", "first", "256MiB")
-    cluster.curve("volume", "create", "second", "256MiB")
-    first = threading.Thread(
-        target=lambda: cluster.run("volume", "trace", "first", "--seconds", "20")
-    )
-    first.start()
-    try:
-        for _ in range(20):  # the first one may not have begun
-            second = cluster.curve("volume", "trace", "second", "--seconds", "0.2")
-            if second["unreachable"]:
-                break
+    names = ("traced-first", "traced-second")
+    with cluster.connect() as connected:
+        volumes = connected.volumes()
+        for name in names:
+            volumes.create(name, "256MiB")
+        first = threading.Thread(target=lambda: volumes.trace(names[0], 8))
+        first.start()
+        time.sleep(2)  # it has begun everywhere
+        second = cluster.curve("volume", "trace", names[1], "--seconds", "0.2")
+        first.join()
         assert len(second["unreachable"]) == 3
         assert "Another trace runs" in second["unreachable"][0]["message"]
-    finally:
-        first.join()
-    again = cluster.curve("volume", "trace", "second", "--seconds", "0.2")
-    assert again["unreachable"] == []
-    cluster.curve("volume", "delete", "first")
-    cluster.curve("volume", "delete", "second")
+        assert volumes.trace(names[1], 0.2).unreachable == ()
+        for name in names:
+            volumes.delete(name)
