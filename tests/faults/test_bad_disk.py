@@ -100,7 +100,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bad]:
         for chunkserver in servers.local.describe(3, 3, servers.store_bytes).chunkservers:
             name = chunkserver.name
             config = servers.local.directory.config_file(name)
-            config.write_text(config.read_text() + 'wal_bytes = "64MiB"\n')
+            # A sync is what a checkpoint does: one that may be a minute away is no test of it.
+            options = 'wal_bytes = "64MiB"\noptions = { checkpoint_interval_ms = 5000 }\n'
+            config.write_text(config.read_text() + options)
             try:
                 disks[name] = BadDisk(servers.local.directory.data_dir(name), folder / name)
             except OSError as error:
