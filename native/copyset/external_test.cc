@@ -73,15 +73,6 @@ struct ExternalTest : Spine {
       EXPECT_TRUE(consistent.ok());
     }
   }
-  void restart() {
-    run_until([&] { client->close([this] { client_closed = true; }); },
-              [&] { return client_closed; });
-    client.reset();
-    client_closed = false;
-    stop_servers();
-    start_servers();
-    open_client(5, 1);
-  }
   // The sectors of `content` in the data file of a store get another bit.
   int damage(int i, std::span<const std::byte> content) {
     const int fd = ::open((directory / std::to_string(i) / "data").c_str(), O_RDWR | O_CLOEXEC);
@@ -105,15 +96,6 @@ struct ExternalTest : Spine {
   CopysetId copyset_of(uint32_t chunk) {
     return base::copyset_id(kPool, base::copyset_index(5, chunk, kCopysets));
   }
-  int leader_of(CopysetId id) {
-    for (int i = 0; i < 3; ++i) {
-      if (!servers[i]) continue;
-      for (const CopysetStatus& status : servers[i]->status(true).copysets)
-        if (status.copyset == id && status.role == raft::Role::kLeader) return i;
-    }
-    return -1;
-  }
-  ServerCounters counters(int i) { return servers[i]->status(false).counters; }
   std::vector<std::byte> expected;
 };
 
@@ -187,13 +169,13 @@ TEST_F(ExternalTest, ARestartFindsWhatTheLogNames) {
   write(0, pattern(2u << 20, 1));
   write(kBlockBytes, pattern(kSectorBytes, 2));
   run_until([] {}, [&] { return in_step(); });
-  restart();
+  restart(5, 1);
   expect_all();
   write(0, pattern(kBlockBytes, 3));
-  restart();
+  restart(5, 1);
   expect_all();
   everything_in_its_place();
-  restart();
+  restart(5, 1);
   expect_all();
   EXPECT_EQ(sum(&ServerCounters::corrupt_reads), 0u);
 }

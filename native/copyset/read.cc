@@ -97,10 +97,8 @@ void StoreServer::State::start_read(Request* request) {
 void StoreServer::State::read_sectors(Request* request, const ChunkKey& chunk, uint32_t first,
                                       uint32_t sectors, std::byte* into) {
   Copyset& copyset = *request->copyset;
-  const bool repair = request->type == wire::FrameType::kRepairRequest;
-  const std::byte* crc_origin = request->merging ? request->merge_buffer.data()
-                                : repair         ? request->buffer.data()
-                                                 : request->buffer.data();
+  const std::byte* crc_origin =
+      request->merging ? request->merge_buffer.data() : request->buffer.data();
   const auto crc_base = static_cast<uint32_t>((into - crc_origin) / kSectorBytes);
   for (uint32_t i = 0; i < sectors;) {
     const OverlaySector found = CURVE_MUTANT("r6_store_before_overlay")

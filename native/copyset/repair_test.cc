@@ -49,15 +49,6 @@ struct RepairTest : Spine {
   CopysetId copyset_of(VolumeId volume, uint32_t chunk) {
     return base::copyset_id(kPool, base::copyset_index(volume, chunk, kCopysets));
   }
-  int leader_of(CopysetId id) {
-    for (int i = 0; i < 3; ++i) {
-      if (!servers[i]) continue;
-      for (const CopysetStatus& status : servers[i]->status(true).copysets)
-        if (status.copyset == id && status.role == raft::Role::kLeader) return i;
-    }
-    return -1;
-  }
-  ServerCounters counters(int i) { return servers[i]->status(false).counters; }
   std::span<const std::byte> sector(const std::vector<std::byte>& data, size_t number) {
     return std::span(data).subspan(number * kSectorBytes, kSectorBytes);
   }

@@ -34,13 +34,7 @@ TEST_F(Spine, WritesComeBackAlsoInPartsAfterCheckpointAndRestart) {
   write(4096, pattern(8192, 6));  // beside what is in the store now
   write((20u << 20) + 512, pattern(512, 7));
   check();
-  run_until([&] { client->close([this] { client_closed = true; }); },
-            [&] { return client_closed; });
-  client.reset();
-  client_closed = false;
-  stop_servers();
-  start_servers();
-  open_client(5, 1);
+  restart(5, 1);
   check();
 }
 

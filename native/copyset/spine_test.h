@@ -139,14 +139,25 @@ struct Spine : testing::Test {
   }
 
   void TearDown() override {
-    if (client) {
-      run_until([&] { client->close([this] { client_closed = true; }); },
-                [&] { return client_closed; });
-      client.reset();
-    }
+    if (client) close_client();
     stop_servers();
     loop.reset();
     std::filesystem::remove_all(directory);
+  }
+
+  void close_client() {
+    run_until([&] { client->close([this] { client_closed = true; }); },
+              [&] { return client_closed; });
+    client.reset();
+    client_closed = false;
+  }
+
+  // All servers and the client.
+  void restart(VolumeId volume, Epoch epoch) {
+    close_client();
+    stop_servers();
+    start_servers();
+    open_client(volume, epoch);
   }
 
   void stop_servers() {
@@ -211,6 +222,16 @@ struct Spine : testing::Test {
     }
     return leading;
   }
+
+  int leader_of(CopysetId id) {
+    for (int i = 0; i < 3; ++i) {
+      if (!servers[i]) continue;
+      for (const CopysetStatus& status : servers[i]->status(true).copysets)
+        if (status.copyset == id && status.role == raft::Role::kLeader) return i;
+    }
+    return -1;
+  }
+  ServerCounters counters(int i) { return servers[i]->status(false).counters; }
 
   // Where somebody leads; asked again where nobody does just then.
   void fence(VolumeId volume, Epoch epoch) {

@@ -278,12 +278,7 @@ void Replica::take_ready(ReplicaGroup& group) {
     if (ready.role != raft::Role::kLeader && group.role_ == raft::Role::kLeader) {
       // What this replica proposed and did not see committed may or may not happen (R13 keeps a
       // retry in order).
-      for (EntryRef& entry : group.recent_) {
-        if (entry->context && entry->index > group.applied_) {
-          machine_.dropped(group, *entry);
-          entry->context = nullptr;
-        }
-      }
+      drop_proposals(group);
     }
     group.role_ = ready.role;
     machine_.role_changed(group);
@@ -459,10 +454,14 @@ void Replica::refuse_unwritten() {
 
 void Replica::drop_proposals() {
   assert(stopped_);
-  for (auto& [id, group] : by_id_) {
-    for (const EntryRef& entry : group->recent_) {
-      if (entry && entry->context) machine_.dropped(*group, *entry);
-    }
+  for (auto& [id, group] : by_id_) drop_proposals(*group);
+}
+
+void Replica::drop_proposals(ReplicaGroup& group) {
+  for (const EntryRef& entry : group.recent_) {
+    if (!entry->context || entry->index <= group.applied_) continue;
+    machine_.dropped(group, *entry);
+    entry->context = nullptr;
   }
 }
 

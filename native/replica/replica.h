@@ -219,6 +219,7 @@ class Replica {
   void apply_ready(ReplicaGroup& group);
   void forget_old(ReplicaGroup& group);
   void drop_from(ReplicaGroup& group, Index first);
+  void drop_proposals(ReplicaGroup& group);
   static bool has_entry(ReplicaGroup& group, Index index, Term term);
   void void_log(ReplicaGroup& group);
   void put_entry(ReplicaGroup& group, const EntryRef& entry);

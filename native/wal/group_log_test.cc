@@ -16,17 +16,18 @@ namespace {
 // "3@1" is entry 3 of term 1.
 struct Script {
   explicit Script(Index base = 0, Term base_term = 0) : log(base, base_term) {}
-  Script& add(RecordType type, Index index, Term term, bool promised = true) {
+  Script& add(RecordType type, Index index, Term term, bool promised = true,
+              uint32_t payload_bytes = 0, uint8_t entry_type = 2) {
     place += kSectorBytes;
     log.add({.type = type,
-             .entry_type = 2,
+             .entry_type = entry_type,
              .group = 1,
              .index = index,
              .term = term,
              .head = {},
              .annotation = {},
              .sector_crcs = {},
-             .payload_bytes = 0,
+             .payload_bytes = payload_bytes,
              .place = place + 1,
              .payload_position = 0,
              .promised = promised});
@@ -36,35 +37,9 @@ struct Script {
   Script& copy(Index index, Term term) { return add(RecordType::kEntryCopy, index, term); }
   // Its payload is not in the WAL (R4).
   Script& external(Index index, Term term) {
-    log.add({.type = RecordType::kEntry,
-             .entry_type = 2,
-             .group = 1,
-             .index = index,
-             .term = term,
-             .head = {},
-             .annotation = {},
-             .sector_crcs = {},
-             .payload_bytes = kBlockBytes,
-             .place = (place += kSectorBytes) + 1,
-             .payload_position = 0,
-             .promised = true});
-    return *this;
+    return add(RecordType::kEntry, index, term, true, kBlockBytes);
   }
-  Script& cut_torn(Index after) {
-    log.add({.type = RecordType::kTruncate,
-             .entry_type = kCutTorn,
-             .group = 1,
-             .index = after,
-             .term = 0,
-             .head = {},
-             .annotation = {},
-             .sector_crcs = {},
-             .payload_bytes = 0,
-             .place = (place += kSectorBytes) + 1,
-             .payload_position = 0,
-             .promised = true});
-    return *this;
-  }
+  Script& cut_torn(Index after) { return add(RecordType::kTruncate, after, 0, true, 0, kCutTorn); }
   Script& truncate(Index after) { return add(RecordType::kTruncate, after, 0); }
   std::string shown() {
     auto a = log.assemble();
