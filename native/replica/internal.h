@@ -85,8 +85,10 @@ struct Replica::CatchUp {
   Replica* replica = nullptr;
   ReplicaGroup* group = nullptr;
   StoreId to;
+  // Invariant: of one term, each begins where the one before ends (empty ones at the end of those
+  // before them).
   std::deque<raft::Message> messages;
-  Index next = 0;  // entry to send of messages.front()
+  Index next = 0;  // entry to send: of messages.front(), or behind it when that is through
   // Reads ahead, so that a follower does not wait for the disk once for each entry: index i is
   // read by reads[i % kReads]. The job lives until none is under way.
   static constexpr size_t kReads = 8;

@@ -80,6 +80,7 @@ bool Replica::peer_accepted(wire::Connection* connection) {
     peer.connection = nullptr;
     old->user = nullptr;
     old->close();
+    forget_catch_ups(peer.store);
     host_.on_peer_down(peer.store, false, loop_.now_ns());
     machine_.peer_closed(peer.store);
   }
@@ -97,6 +98,7 @@ void Replica::peer_closed(wire::Connection* connection, Code code, int error) {
   if (was_open) peer->connection = nullptr;
   if (peer->dialing == connection) peer->dialing = nullptr;
   if (stopped_) return;
+  if (was_open) forget_catch_ups(peer->store);
   const bool refused = code == Code::kDisconnected || error == ECONNREFUSED || error == ECONNRESET;
   host_.on_peer_down(peer->store, refused, loop_.now_ns());
   if (was_open) machine_.peer_closed(peer->store);
@@ -274,17 +276,21 @@ void Replica::send(ReplicaGroup& group, const raft::Message& message) {
 
 void Replica::send_append(ReplicaGroup& group, const raft::Message& message,
                           wire::Connection* connection) {
-  if (message.last < message.first) {
-    return send_entry(connection, message, nullptr, message.index, message.log_term);
-  }
-  for (const auto& job :
-       catch_ups_) {  // order within a group and peer: behind what is being read back
-    if (job->group == &group && job->to == message.peer) {
-      if (job->messages.empty()) job->next = message.first;  // it only waits for its reads to end
-      job->messages.push_back(message);
-      return;
+  const bool empty = message.last < message.first;
+  for (const auto& job : catch_ups_) {
+    if (job->group != &group || job->to != message.peer) continue;
+    // Order within a group and peer: behind what is being read back, or the follower would see a
+    // gap that there is not. Where raft does not go on with what waits it has begun again
+    // elsewhere.
+    if (!job->messages.empty() && (message.first != job->messages.back().last + 1 ||
+                                   message.term != job->messages.back().term)) {
+      job->messages.clear();
     }
+    if (job->messages.empty()) job->next = message.first;
+    job->messages.push_back(message);
+    return;
   }
+  if (empty) return send_entry(connection, message, nullptr, message.index, message.log_term);
   for (Index index = message.first; index <= message.last; ++index) {
     const Entry* entry = entry_at(group, index);
     if (!entry || !entry->in_memory()) {
@@ -359,6 +365,14 @@ void Replica::catch_up(ReplicaGroup& group, const raft::Message& message) {
   catch_up_next(raw);
 }
 
+// What waits for `store` was meant for a connection that is gone: raft begins again with the next
+// one.
+void Replica::forget_catch_ups(const StoreId& store) {
+  for (auto& job : catch_ups_) {
+    if (job->to == store) job->messages.clear();
+  }
+}
+
 void Replica::catch_up_read_done(CatchUp* job) {
   --job->reading;
   --catch_up_reads_;
@@ -381,15 +395,15 @@ bool Replica::catch_up_send(CatchUp& job) {
       stopped_ || job.group == nullptr ? nullptr : peer_connection(job.to);
   while (connection && !job.messages.empty()) {
     const raft::Message& message = job.messages.front();
-    if (job.next < message.first || job.next > message.last) {
+    raft::Group& raft = job.group->raft();
+    if (raft.role() != raft::Role::kLeader || raft.term() != message.term) return false;
+    if (job.next > message.last) {
+      if (message.last < message.first)
+        send_entry(connection, message, nullptr, message.index, message.log_term);
       job.messages.pop_front();
-      if (!job.messages.empty()) job.next = job.messages.front().first;
       continue;
     }
-    raft::Group& raft = job.group->raft();
-    if (raft.role() != raft::Role::kLeader || raft.term() != message.term ||
-        job.next < raft.first_index())
-      return false;
+    if (job.next < raft.first_index()) return false;
     const Entry* entry = entry_at(*job.group, job.next);
     if (entry && entry->in_memory()) {
       send_entry(connection, message, entry, job.next - 1, raft.term_at(job.next - 1));
@@ -428,7 +442,7 @@ void Replica::catch_up_read(CatchUp& job) {
   Index last = job.messages.front().last;
   for (const raft::Message& message : job.messages) {
     if (last >= job.next + CatchUp::kReads - 1) break;
-    if (message.first == last + 1) last = message.last;
+    last = message.last;
   }
   last = std::min(last, job.next + CatchUp::kReads - 1);
   for (Index index = job.next; index <= last; ++index) {

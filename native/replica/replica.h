@@ -211,6 +211,7 @@ class Replica {
                   Index previous, Term previous_term);
   void catch_up(ReplicaGroup& group, const raft::Message& message);
   void catch_up_next(CatchUp* job);
+  void forget_catch_ups(const StoreId& store);
   void catch_up_read_done(CatchUp* job);
   bool catch_up_send(CatchUp& job);
   void catch_up_read(CatchUp& job);
