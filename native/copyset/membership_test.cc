@@ -214,6 +214,51 @@ TEST_F(Membership, ASecondPassTakesInWhatChangedDuringTheFirst) {
   EXPECT_TRUE(whole == contents(3));
 }
 
+// R10: a filling ends though somebody writes to every block again and again, faster than it goes
+// on.
+TEST_F(Membership, WritersAreSlowedToWhatAFillingCanFollow) {
+  const uint64_t bytes = 12u << 20;
+  const CopysetId copyset = id(base::copyset_index(5, 0, kCopysets));
+  auto data = pattern(4u << 20, 3);
+  for (int round = 0; round < 24; ++round)  // what it needs has left the logs
+    ASSERT_EQ(io(client::IoType::kWrite, round % 3 * data.size(), data), Code::kOk);
+  checkpoint_all();
+  struct Writer : client::IoRequest {
+    Membership* test = nullptr;
+    iovec part{};
+    uint64_t bytes_max = 0, written = 0;
+    bool stop = false, stopped = false;
+    void next() {
+      offset_bytes = (offset_bytes + kBlockBytes) % bytes_max;
+      test->client->submit(this);
+    }
+  } writer;
+  auto sector = pattern(kSectorBytes, 4);
+  writer.test = this;
+  writer.part = {sector.data(), sector.size()};
+  writer.iov = {&writer.part, 1};
+  writer.type = client::IoType::kWrite;
+  writer.bytes = sector.size();
+  writer.bytes_max = bytes;
+  writer.done = [](client::IoRequest* request) {
+    auto* each = static_cast<Writer*>(request);
+    EXPECT_EQ(each->code, Code::kOk);
+    ++each->written;
+    each->stop ? void(each->stopped = true) : each->next();
+  };
+  servers[3]->set_limits({16u << 20, 0});
+  run_until([&] { writer.next(); }, [&] { return writer.written > 100; });
+  EXPECT_EQ(join(3, {copyset}).size(), 1u);
+  change(copyset, MemberChange::kAddLearner, store(3));
+  change(copyset, MemberChange::kPromote, store(3));
+  const ServerCounters filled = servers[3]->status(false).counters;
+  EXPECT_EQ(filled.syncs_finished, 1u);
+  EXPECT_LE(filled.sync_bytes, 6 * bytes);  // whole, whole again, then each pass half of the last
+  const uint64_t before = writer.written;
+  run_until([] {}, [&] { return writer.written > before + 1000; });  // at full speed again
+  run_until([&] { writer.stop = true; }, [&] { return writer.stopped; });
+}
+
 // R1: a leader alone makes store 3 a learner, which has the entry; others lead then, without it, by
 // the configuration of genesis. Nobody sends the learner anything any more that would tell it.
 TEST_F(Membership, ALearnerThatOnlyALostLeaderKnewIsRemoved) {

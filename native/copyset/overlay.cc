@@ -1,6 +1,7 @@
 #include "native/copyset/overlay.h"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 
 #include "native/base/mutant.h"
@@ -157,6 +158,24 @@ void Overlay::frozen_blocks(std::vector<FrozenBlock>& out) const {
 bool Overlay::has_block(const ChunkKey& key, uint32_t block) const {
   Chunk* chunk = find_chunk(key);
   return chunk && (chunk->ids[0][block] || chunk->ids[1][block]);
+}
+
+bool OverlayBlock::changed_since(Index index) const {
+  for (uint32_t mask = present; mask != 0; mask &= mask - 1) {
+    const uint32_t behind =
+        index_low[static_cast<size_t>(std::countr_zero(mask))] - static_cast<uint32_t>(index);
+    if (static_cast<int32_t>(behind) > 0) return true;
+  }
+  return false;
+}
+
+bool Overlay::changed_since(const ChunkKey& key, uint32_t block, Index index) const {
+  const Chunk* chunk = find_chunk(key);
+  for (uint32_t generation = 0; chunk && generation < 2; ++generation) {
+    const uint32_t id = chunk->ids[generation][block];
+    if (id != 0 && pool_.at(id).changed_since(index)) return true;
+  }
+  return false;
 }
 
 void Overlay::visit_blocks(

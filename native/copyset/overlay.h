@@ -28,6 +28,7 @@ struct OverlayBlock {
   std::array<uint32_t, kSectorsPerBlock> index_low;  // low 32 bits of the entry's index
   uint16_t data() const { return present & ~zero; }
   uint16_t logged() const { return data() & ~external; }  // those that stand in the WAL
+  bool changed_since(Index index) const;                  // by an entry behind that one
 };
 
 class OverlayPool {
@@ -97,6 +98,7 @@ class Overlay {
   void drop_frozen();
   // In either generation.
   bool has_block(const ChunkKey& chunk, uint32_t block) const;
+  bool changed_since(const ChunkKey& chunk, uint32_t block, Index index) const;
   void visit_blocks(const std::function<void(const ChunkKey&, uint32_t block)>& visit) const;
   // Sectors that read as zeros in either generation, whatever has come behind.
   uint16_t zero_mask(const ChunkKey& chunk, uint32_t block) const;

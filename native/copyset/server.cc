@@ -78,6 +78,7 @@ StoreServer::State::State(io::Loop& the_loop, base::BufferPool& the_pool,
   hook.run = [](io::TurnHook* turn_hook) { static_cast<State*>(turn_hook->owner)->turn(); };
   failure_timer.owner = this;
   failure_timer.fire = [](io::Timer* timer) { static_cast<State*>(timer->owner)->leave_service(); };
+  pace_timer.fire = [](io::Timer*) {};  // the turn's hook lets those go on that wait
   stop_timer.owner = this;
   stop_timer.fire = [](io::Timer* timer) {
     auto* state = static_cast<State*>(timer->owner);
@@ -90,6 +91,7 @@ StoreServer::State::State(io::Loop& the_loop, base::BufferPool& the_pool,
 
 StoreServer::State::~State() {
   if (failure_timer.armed()) loop.disarm(&failure_timer);
+  if (pace_timer.armed()) loop.disarm(&pace_timer);
   for (auto& [client, session] : sessions) delete session;
   if (!loop.abandoned()) return;
   for (wire::Connection* connection : connections) connection->destroy();

@@ -15,6 +15,7 @@
 #include "native/copyset/fences.h"
 #include "native/copyset/overlay.h"
 #include "native/copyset/store_server.h"
+#include "native/copyset/write_pace.h"
 #include "native/wire/connection.h"
 
 namespace curve::copyset {
@@ -110,6 +111,7 @@ struct Copyset {
   // are of several. (Not kept over a restart: Scrub::peer_closed.)
   Index holds = 0;
   std::unique_ptr<SyncTarget> sync;  // being filled (R10)
+  WritePace pace;                    // of a leader that fills another (R10)
   // The replica was removed: its contents go with the next checkpoint that begins (kWanted), which
   // then is under way (kRunning).
   enum class Drop : uint8_t { kNone, kWanted, kRunning };
@@ -275,7 +277,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   std::string failed_because;
   std::function<void(Code, std::string)> failure;
   io::TurnHook hook;
-  io::Timer stop_timer, failure_timer;
+  io::Timer stop_timer, failure_timer, pace_timer;
 
   // server.cc
   Outcome recover();
@@ -306,6 +308,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
   void start_write(Request* request);
   bool nothing_to_zero(const Request& request) const;
   void propose_range(Request* request);
+  bool within_pace(Copyset& copyset);
   void start_merge(Request* request);
   void merge_step(Request* request);
   void end_merge(Request* request);

@@ -292,6 +292,20 @@ bool StoreServer::State::nothing_to_zero(const Request& request) const {
   return true;
 }
 
+// R10: not faster than a replica can be filled, as long as one is.
+bool StoreServer::State::within_pace(Copyset& copyset) {
+  const uint64_t now = loop.now_ns();
+  const uint64_t wait_ns = copyset.pace.wait_ns(now);
+  if (wait_ns == 0) return true;
+  if (stopping || !copyset.group->raft().fills_somebody()) {
+    copyset.pace.lift();
+    return true;
+  }
+  if (!pace_timer.armed() || pace_timer.deadline_ns > now + wait_ns)
+    loop.arm(&pace_timer, now + wait_ns);
+  return false;
+}
+
 void StoreServer::State::propose_range(Request* request) {
   Copyset& copyset = *request->copyset;
   const wire::RequestBody& body = request->body;
@@ -310,6 +324,7 @@ void StoreServer::State::propose_range(Request* request) {
   if (write && CURVE_MUTANT("r8_set_aside_while_waiting"))
     (void)reserve(copyset, {body.volume, body.chunk}, command.first_sector, command.sectors,
                   &fresh);
+  if (copyset.pace.limited() && !within_pace(copyset)) return wait_for_room(request);
   const Code code = replica->may_propose(*copyset.group, request->buffer.size(), head.size());
   if (code == Code::kBusy) {
     if (!replica->has_room(request->buffer.size(), head.size())) background->pressed();
@@ -334,6 +349,8 @@ void StoreServer::State::propose_range(Request* request) {
   }
   entry->context = static_cast<Proposal*>(request);
   replica->propose(*copyset.group, entry);
+  copyset.pace.take((command.first_sector + command.sectors - 1) / kSectorsPerBlock -
+                    command.first_sector / kSectorsPerBlock + 1);
   request->proposed = true;
   note_new_blocks(copyset, entry->index, fresh);
   request->proposed_ns = loop.now_ns();

@@ -68,7 +68,7 @@ struct SyncPage {
   uint32_t page = 0;
   Index index = 0;      // nothing in it has changed since, but for `recent`
   uint64_t blocks = 0;  // bit per block: may hold data
-  uint64_t recent = 0;  // bit per block: changed since the leader's last checkpoint
+  uint64_t recent = 0;  // bit per block: changed behind what the target has, whatever `index` says
 };
 static_assert(sizeof(SyncPage) == 40);
 
@@ -88,11 +88,13 @@ class SyncSource {
   void begin(const StoreId& peer, wire::Connection* connection, Copyset& copyset,
              const SyncRequestBody& body, uint64_t tag);
   struct Filling {
-    Index start = 0;  // S of the last kBegin; 0: none
+    Index start = 0;                   // S of the last kBegin; 0: none
+    uint64_t begun_ns = 0, bytes = 0;  // when, and how much had to be filled then
     std::vector<SyncPage> pages;
     // Blocks that went to the store since: with those in the overlay, all that changed behind S.
     std::map<chunkstore::PageId, uint64_t> moved;
   };
+  void keep_ahead(Copyset& copyset, const Filling& before, uint64_t bytes);
   uint64_t list_pages(Copyset& copyset, Index unchanged_since, Filling& filling);
   void pages(const StoreId& peer, wire::Connection* connection, Copyset& copyset,
              const SyncRequestBody& body, uint64_t tag);
@@ -146,7 +148,8 @@ class SyncTarget {
   Index holds_ = 0;  // the highest index that a block which came may be of
   // S of the last pass of this attempt that came to its end: everything through it is here.
   Index passed_ = 0;
-  uint64_t pass_blocks_ = 0, last_pass_blocks_ = 0;  // asked for in this pass, and in that one
+  uint64_t pass_blocks_ = 0;  // asked for in this pass
+  uint32_t passes_ = 0;       // that have ended
   Term term_ = 0;
   raft::Config config_;
   Index config_index_ = 0;

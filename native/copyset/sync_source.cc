@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "native/base/bytes.h"
+#include "native/base/log.h"
 #include "native/base/mutant.h"
 #include "native/copyset/sync.h"
 #include "native/wire/codec.h"
@@ -62,7 +63,9 @@ uint64_t SyncSource::list_pages(Copyset& copyset, Index unchanged_since, Filling
     has.volume = chunk.volume;
     has.chunk = chunk.chunk;
     has.page = page;
-    has.recent |= uint64_t{1} << (block % chunkstore::kBlocksPerPage);
+    const uint64_t bit = uint64_t{1} << (block % chunkstore::kBlocksPerPage);
+    has.blocks |= bit;
+    if (copyset.overlay.changed_since(chunk, block, unchanged_since)) has.recent |= bit;
   });
   filling.pages.clear();
   uint64_t blocks = 0;
@@ -73,10 +76,27 @@ uint64_t SyncSource::list_pages(Copyset& copyset, Index unchanged_since, Filling
       if (moved != filling.moved.end()) page.recent |= moved->second;
     }
     filling.pages.push_back(page);
-    const uint64_t older = page.index > unchanged_since ? page.blocks : 0;
-    blocks += static_cast<uint64_t>(std::popcount(older | page.recent));
+    const bool whole = page.index == 0 || page.index > unchanged_since;
+    blocks += static_cast<uint64_t>(std::popcount(whole ? page.blocks | page.recent : page.recent));
   }
   return blocks * kBlockBytes;
+}
+
+// R10: a filling ends, whatever its copyset's clients do. During the pass `before` there changed
+// about as much as was filled, so that the next one would be no shorter: from now on writes touch
+// at most half of the blocks that can be filled in the same time.
+void SyncSource::keep_ahead(Copyset& copyset, const Filling& before, uint64_t bytes) {
+  const uint64_t now = server_.loop.now_ns();
+  if (bytes <= before.bytes / 4 * 3 || now <= before.begun_ns) return;
+  if (CURVE_MUTANT("r10_writers_are_not_slowed")) return;
+  const double seconds = static_cast<double>(now - before.begun_ns) / 1e9;
+  const double filled = static_cast<double>(before.bytes) / kBlockBytes;
+  copyset.pace.limit(static_cast<uint64_t>(filled / seconds / 2), now);
+  base::log(base::LogLevel::kWarning, "writes_slowed_for_sync",
+            {{"copyset", copyset.id},
+             {"blocks_per_second", copyset.pace.blocks_per_second()},
+             {"filled_bytes", before.bytes},
+             {"changed_bytes", bytes}});
 }
 
 void SyncSource::begin(const StoreId& peer, wire::Connection* connection, Copyset& copyset,
@@ -99,8 +119,13 @@ void SyncSource::begin(const StoreId& peer, wire::Connection* connection, Copyse
   Filling& filling = fillings_[{copyset.id, peer}];
   std::vector<std::byte> rest;
   base::Writer writer(rest);
-  writer.put(list_pages(copyset, body.applied, filling));
+  const bool further = filling.start != 0 && body.applied >= filling.start;
+  const uint64_t bytes = list_pages(copyset, body.applied, filling);
+  if (further) keep_ahead(copyset, filling, bytes);
+  writer.put(bytes);
   filling.start = copyset.applied;
+  filling.begun_ns = server_.loop.now_ns();
+  filling.bytes = bytes;
   filling.moved.clear();
   const auto config = raft::encode_config(raft.committed_config());
   writer.put(raft.committed_config_index());
@@ -132,7 +157,7 @@ void SyncSource::pages(const StoreId& peer, wire::Connection* connection, Copyse
     SyncPage& page = list[i];
     const chunkstore::PageId id{
         copyset.id, {page.volume, page.chunk}, static_cast<uint8_t>(page.page)};
-    page.blocks = server_.store->mapped_in_page(id) | page.recent;
+    page.blocks |= server_.store->mapped_in_page(id);
   }
   SyncReplyBody reply;
   reply.kind = static_cast<uint8_t>(SyncKind::kPages);
@@ -205,6 +230,7 @@ void SyncSource::moving(Copyset& copyset, std::span<const Overlay::FrozenBlock> 
     }
     for (const Overlay::FrozenBlock& block : blocks) {
       if (CURVE_MUTANT("r10_passes_forget_changes")) break;
+      if (!copyset.overlay.block(block.id).changed_since(at->second.start)) continue;
       const auto page = static_cast<uint8_t>(block.block / chunkstore::kBlocksPerPage);
       at->second.moved[{copyset.id, block.chunk, page}] |=
           uint64_t{1} << (block.block % chunkstore::kBlocksPerPage);

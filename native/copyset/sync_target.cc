@@ -26,6 +26,7 @@ constexpr uint64_t kTargetWindows = 4;  // all copysets together, in windows of 
 // A pass of at most this share of the log is the last one: what comes meanwhile is small against
 // what a leader keeps of its own (a quarter).
 constexpr uint64_t kLastPassShare = 64;
+constexpr uint32_t kPassesMax = 32;  // of a leader that does not keep to that
 
 }  // namespace
 
@@ -90,7 +91,8 @@ void SyncTarget::lost() {
   ++attempt_;
   phase_ = Phase::kBeginning;
   begin_sent_ = false;
-  passed_ = last_pass_blocks_ = 0;
+  passed_ = 0;
+  passes_ = 0;
   wanted_.clear();
   ready_.clear();
   pages_left_.clear();
@@ -261,14 +263,12 @@ void SyncTarget::pump() {
   if (all_listed_ && wanted_.empty() && requested_ == 0 && complete_.empty()) end_pass();
 }
 
-// The replica is as its leader was at S, or later. Another pass only if this one was long and, but
-// for the first, shorter by a quarter than the one before: so there is a last one.
+// The replica is as its leader was at S, or later. Another pass only if this one was long; they get
+// shorter, since the leader slows those who write faster than half of it (SyncSource::keep_ahead).
 void SyncTarget::end_pass() {
   const uint64_t longest = server_.wal->capacity_bytes() / kLastPassShare / kBlockBytes;
-  const bool shorter = last_pass_blocks_ == 0 || pass_blocks_ <= last_pass_blocks_ / 4 * 3;
-  if (pass_blocks_ <= longest || !shorter) return finish();
+  if (pass_blocks_ <= longest || ++passes_ == kPassesMax) return finish();
   passed_ = index_;
-  last_pass_blocks_ = pass_blocks_;
   ++attempt_;
   phase_ = Phase::kBeginning;
   begin_sent_ = false;

@@ -298,6 +298,19 @@ std::vector<Progress> Group::progress() const {
   return all;
 }
 
+Index Group::everybody_has() const {
+  Index all = core_->durable;
+  for (const Follower& f : core_->followers) {
+    if (f.flow != Flow::kSync) all = std::min(all, f.match);
+  }
+  return all;
+}
+
+bool Group::fills_somebody() const {
+  return std::any_of(core_->followers.begin(), core_->followers.end(),
+                     [](const Follower& f) { return f.flow == Flow::kSync; });
+}
+
 Index Group::match_of(const StoreId& store) const {
   const Follower* f = core_->follower_of(store);
   if (f == nullptr) return 0;

@@ -14,8 +14,10 @@ inline constexpr uint64_t kDialRetryMinNs = 20'000'000;
 inline constexpr uint64_t kDialRetryMaxNs = 500'000'000;
 inline constexpr uint64_t kCachedBytesMax =
     64u << 20;  // contents of applied entries kept for followers that keep up
-inline constexpr size_t kCatchUpReadsMax = 64;    // of all followers that are behind
-inline constexpr size_t kRecentEntriesMax = 256;  // per group, applied ones
+inline constexpr uint64_t kWarmBytesMax = 2u << 20;  // of those, of entries that everybody has
+inline constexpr uint64_t kSecondAppendBytes = 128u << 10;  // see submit_batches
+inline constexpr size_t kCatchUpReadsMax = 64;              // of all followers that are behind
+inline constexpr size_t kRecentEntriesMax = 256;            // per group, applied ones
 inline constexpr uint64_t kWalReserveBytes =
     8u << 20;  // for copies, hard state, commits: never used by proposals
 

@@ -367,9 +367,13 @@ void Replica::add_commit_records(Batch& batch) {
                        dirty_commits_.begin() + static_cast<ptrdiff_t>(taken));
 }
 
+// What comes while an append is on its way goes with the next one, unless it is enough to be worth
+// a flush of its own: small appends side by side only make each other's flushes wait.
 void Replica::submit_batches() {
   while (!filled_.empty() && wal_.ready()) {
     Batch& batch = *filled_.front();
+    if (!in_flight_.empty() && filled_.size() == 1 && batch.payload_bytes < kSecondAppendBytes)
+      return;
     if (filled_.size() == 1 && !batch.append.records.empty()) add_commit_records(batch);
     if (!wal_.has_room(batch.payload_bytes, batch.append.records.size(), batch.head_bytes, 0))
       return;
@@ -489,11 +493,15 @@ void Replica::apply_ready(ReplicaGroup& group) {
   forget_old(group);
 }
 
-// What is applied is kept for followers that keep up; where there are none, for nobody.
+// What is applied is kept for followers that keep up; where there are none, for nobody. Of what
+// everybody has (a follower does not know) only little is kept, for the next leader's followers:
+// memory that is used again soon is still in the processor's caches.
 void Replica::forget_old(ReplicaGroup& group) {
   const bool alone = group.raft().config().count <= 1;
+  const Index everybody = group.is_leader() ? group.raft().everybody_has() : group.applied_;
   while (!group.recent_.empty() && group.recent_first_ <= group.applied_ &&
-         (alone || group.recent_.size() > kRecentEntriesMax || cached_bytes_ > kCachedBytesMax)) {
+         (alone || group.recent_.size() > kRecentEntriesMax || cached_bytes_ > kCachedBytesMax ||
+          (cached_bytes_ > kWarmBytesMax && group.recent_first_ <= everybody))) {
     cached_bytes_ -= group.recent_.front()->bytes();
     group.recent_.pop_front();
     ++group.recent_first_;
