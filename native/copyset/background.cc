@@ -21,6 +21,7 @@ namespace {
 // Of the WAL's capacity: a pass begins when so much came since the last cut; so much stays for
 // followers that lag. Together they leave half of it for what arrives while a pass runs.
 constexpr uint64_t kPassShare = 4, kKeepShare = 4;
+constexpr uint64_t kWritingNs = 20'000'000;  // after a write was applied
 
 }  // namespace
 
@@ -180,9 +181,21 @@ void Background::after_commits(Code code) {
   next_blocks();
 }
 
+// Those who write wait behind what this step has at the device, so that while they do it goes on
+// gently, as long as the log has room: from one block at a time, when a pass begins for a quarter
+// of the log, to all at half of it. At once where somebody waits for it, and where nobody writes.
+uint32_t Background::blocks_at_a_time() const {
+  const uint32_t most = server_.options.background_blocks_max;
+  const bool writing = server_.loop.now_ns() < applied_ns_ + kWritingNs;
+  if (!writing || !waiting_.empty() || !server_.waiting_copysets.empty()) return most;
+  const uint64_t quarter = server_.wal->capacity_bytes() / kPassShare;
+  const uint64_t behind = server_.wal->head_position() - drained_head_;
+  const uint64_t above = std::min(behind - std::min(behind, quarter), quarter);
+  return 1 + static_cast<uint32_t>((most - 1) * (above * above / quarter) / quarter);
+}
+
 void Background::next_blocks() {
-  while (next_work_ < window_end_ && jobs_running_ < server_.options.background_blocks_max &&
-         !failed_) {
+  while (next_work_ < window_end_ && jobs_running_ < blocks_at_a_time() && !failed_) {
     if (free_jobs_.empty()) {
       jobs_.push_back(std::make_unique<Job>());
       Job* job = jobs_.back().get();

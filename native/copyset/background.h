@@ -40,6 +40,7 @@ class Background {
   void begin();
   void sort_work();
   void after_commits(Code code);
+  uint32_t blocks_at_a_time() const;
   void next_blocks();
   void next_window();
   bool start_job(Job* job, int32_t* result);
