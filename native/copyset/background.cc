@@ -183,11 +183,14 @@ void Background::after_commits(Code code) {
 
 // Those who write wait behind what this step has at the device, so that while they do it goes on
 // gently, as long as the log has room: from one block at a time, when a pass begins for a quarter
-// of the log, to all at half of it. At once where somebody waits for it, and where nobody writes.
+// of the log, to all at half of it. At once where somebody waits for it (for room, or for blocks
+// that it gives back), and where nobody writes.
 uint32_t Background::blocks_at_a_time() const {
   const uint32_t most = server_.options.background_blocks_max;
   const bool writing = server_.loop.now_ns() < applied_ns_ + kWritingNs;
-  if (!writing || !waiting_.empty() || !server_.waiting_copysets.empty()) return most;
+  const bool waited_for =
+      !waiting_.empty() || !server_.waiting_copysets.empty() || server_.room().coming;
+  if (!writing || waited_for) return most;
   const uint64_t quarter = server_.wal->capacity_bytes() / kPassShare;
   const uint64_t behind = server_.wal->head_position() - drained_head_;
   const uint64_t above = std::min(behind - std::min(behind, quarter), quarter);
