@@ -72,6 +72,10 @@ struct SyncPage {
 };
 static_assert(sizeof(SyncPage) == 40);
 
+// A pass of at most this share of the log is the last one: what comes meanwhile is small against
+// what a leader keeps of its own (a quarter).
+inline constexpr uint64_t kLastPassShare = 64;
+
 // The leader's side. Holds per peer and copyset the list of pages made at kBegin, and which blocks
 // have moved to the store since, until the peer is filled.
 class SyncSource {

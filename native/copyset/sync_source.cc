@@ -87,6 +87,8 @@ uint64_t SyncSource::list_pages(Copyset& copyset, Index unchanged_since, Filling
 // at most half of the blocks that can be filled in the same time.
 void SyncSource::keep_ahead(Copyset& copyset, const Filling& before, uint64_t bytes) {
   const uint64_t now = server_.loop.now_ns();
+  const uint64_t longest = server_.wal->capacity_bytes() / kLastPassShare;
+  if (before.bytes <= longest) return;  // it was the last one of a filling: no measure of its pace
   if (bytes <= before.bytes / 4 * 3 || now <= before.begun_ns) return;
   if (CURVE_MUTANT("r10_writers_are_not_slowed")) return;
   const double seconds = static_cast<double>(now - before.begun_ns) / 1e9;

@@ -23,10 +23,7 @@ namespace {
 constexpr uint64_t kPollNs = 20'000'000;
 constexpr uint64_t kRetryNs = 200'000'000;
 constexpr uint64_t kTargetWindows = 4;  // all copysets together, in windows of one
-// A pass of at most this share of the log is the last one: what comes meanwhile is small against
-// what a leader keeps of its own (a quarter).
-constexpr uint64_t kLastPassShare = 64;
-constexpr uint32_t kPassesMax = 32;  // of a leader that does not keep to that
+constexpr uint32_t kPassesMax = 32;     // of a leader that does not keep to that
 
 }  // namespace
 
