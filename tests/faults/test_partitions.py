@@ -141,10 +141,16 @@ class Net:
         return [server.name for server in self.servers.chunkservers]
 
     def leader(self) -> str:
-        """The chunkserver that leads most copysets."""
-        with self.servers.connect() as cluster:
-            leaders = Counter(copyset.leader_address for copyset in cluster.copysets())
-        address = leaders.most_common(1)[0][0]
+        """The chunkserver that leads most copysets, once the metaservers know of all who does."""
+        addresses: list[str] = []
+
+        def known() -> bool:
+            with self.servers.connect() as cluster:
+                addresses[:] = [copyset.leader_address for copyset in cluster.copysets()]
+            return all(addresses)
+
+        eventually(known, "a leader of each copyset")
+        address = Counter(addresses).most_common(1)[0][0]
         return next(s.name for s in self.servers.chunkservers if s.data_address == address)
 
     def others(self, *hosts: str) -> list[str]:
