@@ -198,7 +198,8 @@ uint32_t Background::blocks_at_a_time() const {
 }
 
 void Background::next_blocks() {
-  while (next_work_ < window_end_ && jobs_running_ < blocks_at_a_time() && !failed_) {
+  const uint32_t most = blocks_at_a_time();
+  while (next_work_ < window_end_ && jobs_running_ < most && !failed_) {
     if (free_jobs_.empty()) {
       jobs_.push_back(std::make_unique<Job>());
       Job* job = jobs_.back().get();

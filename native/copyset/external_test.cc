@@ -193,10 +193,7 @@ TEST_F(ExternalTest, ATornPayloadCutsItsCopysetOnly) {
   const int store = (leader_of(id) + 1) % 3;
   for (const CopysetStatus& status : servers[store]->status(true).copysets)
     last[status.copyset] = status.last;
-  run_until([&] { client->close([this] { client_closed = true; }); },
-            [&] { return client_closed; });
-  client.reset();
-  client_closed = false;
+  close_client();
   stop_servers();
   ASSERT_EQ(damage(store, std::span(expected).subspan(37 * kSectorBytes, kSectorBytes)), 1);
   open_server(store);
@@ -246,9 +243,7 @@ TEST_F(ExternalTest, TheDumpSaysWhereItIs) {
   start_volume();
   write(0, pattern(2 * kBlockBytes, 1));
   run_until([] {}, [&] { return in_step(); });
-  run_until([&] { client->close([this] { client_closed = true; }); },
-            [&] { return client_closed; });
-  client.reset();
+  close_client();
   stop_servers();
   size_t lines = 0;
   auto dumped = dump_wal(StorePaths::in(directory / "0"), [&](const std::string& line) {

@@ -26,6 +26,17 @@ struct Membership : Spine {
     return -1;
   }
 
+  // So many bytes of chunk 0, again and again: whoever joins finds them in no log. How many it
+  // says.
+  uint64_t fill_beyond_the_logs() {
+    constexpr uint64_t kPieces = 3;
+    auto data = pattern(4u << 20, 3);
+    for (uint64_t round = 0; round < 8 * kPieces; ++round)
+      EXPECT_EQ(io(client::IoType::kWrite, round % kPieces * data.size(), data), Code::kOk);
+    checkpoint_all();
+    return kPieces * data.size();
+  }
+
   std::vector<CopysetId> join(int i, std::vector<CopysetId> copysets) {
     bool answered = false;
     std::vector<CopysetId> joined;
@@ -141,7 +152,7 @@ TEST_F(Membership, AReplacedReplicaIsRemovedAndMayComeBack) {
   }
   for (int i = 0; i < 3; ++i) checkpoint(i);
   auto last = replace(1, 3);
-  EXPECT_GT(servers[3]->status(false).counters.syncs_finished, 0u);
+  EXPECT_GT(counters(3).syncs_finished, 0u);
   const raft::HardState promised = servers[1]->replica().find(id(0))->raft().hard();
   for (uint32_t c = 0; c < kCopysets; ++c) {
     EXPECT_TRUE(remove(1, id(c), last[c]));
@@ -174,9 +185,7 @@ TEST_F(Membership, AReplacedReplicaIsRemovedAndMayComeBack) {
   for (uint32_t c = 0; c < kCopysets; ++c) EXPECT_TRUE(remove(0, id(c), last[c]));
   run_until([] {}, [&] { return in_step(); });
   EXPECT_TRUE(contents(1) == contents(3));
-  run_until([&] { client->close([this] { client_closed = true; }); },
-            [&] { return client_closed; });
-  client_closed = false;
+  close_client();
   open_client(5, 1);  // the store that was restarted has another port
   for (int round = 0; round < 12; ++round) {
     std::vector<std::byte> got(data.size());
@@ -187,17 +196,13 @@ TEST_F(Membership, AReplacedReplicaIsRemovedAndMayComeBack) {
 
 // R10: what changes while a replica is filled comes in a second pass, and nothing else does.
 TEST_F(Membership, ASecondPassTakesInWhatChangedDuringTheFirst) {
-  const uint64_t bytes = 12u << 20;
   const CopysetId copyset = id(base::copyset_index(5, 0, kCopysets));
-  auto data = pattern(4u << 20, 3);
-  for (int round = 0; round < 24; ++round)  // what it needs has left the logs
-    ASSERT_EQ(io(client::IoType::kWrite, round % 3 * data.size(), data), Code::kOk);
-  checkpoint_all();
+  const uint64_t bytes = fill_beyond_the_logs();
   const int at = leader(copyset);
   servers[3]->set_limits({2u << 20, 0});
   EXPECT_EQ(join(3, {copyset}).size(), 1u);
   change(copyset, MemberChange::kAddLearner, store(3));
-  auto taken = [&] { return servers[3]->status(false).counters.sync_bytes; };
+  auto taken = [&] { return counters(3).sync_bytes; };
   run_until([] {}, [&] { return taken() > 0; });
   auto sector = pattern(kSectorBytes, 4);
   for (uint64_t offset = 0; offset < bytes; offset += 1u << 20)
@@ -207,7 +212,7 @@ TEST_F(Membership, ASecondPassTakesInWhatChangedDuringTheFirst) {
   change(copyset, MemberChange::kPromote, store(3));
   EXPECT_GE(taken(), bytes);
   EXPECT_LE(taken(), bytes + 12 * kBlockBytes);
-  EXPECT_EQ(servers[3]->status(false).counters.syncs_finished, 1u);
+  EXPECT_EQ(counters(3).syncs_finished, 1u);
   run_until([] {}, [&] { return in_step(); });
   auto whole = contents(at);
   std::erase_if(whole, [&](const auto& item) { return std::get<0>(item.first) != copyset; });
@@ -217,12 +222,8 @@ TEST_F(Membership, ASecondPassTakesInWhatChangedDuringTheFirst) {
 // R10: a filling ends though somebody writes to every block again and again, faster than it goes
 // on.
 TEST_F(Membership, WritersAreSlowedToWhatAFillingCanFollow) {
-  const uint64_t bytes = 12u << 20;
   const CopysetId copyset = id(base::copyset_index(5, 0, kCopysets));
-  auto data = pattern(4u << 20, 3);
-  for (int round = 0; round < 24; ++round)  // what it needs has left the logs
-    ASSERT_EQ(io(client::IoType::kWrite, round % 3 * data.size(), data), Code::kOk);
-  checkpoint_all();
+  const uint64_t bytes = fill_beyond_the_logs();
   struct Writer : client::IoRequest {
     Membership* test = nullptr;
     iovec part{};
@@ -251,7 +252,7 @@ TEST_F(Membership, WritersAreSlowedToWhatAFillingCanFollow) {
   EXPECT_EQ(join(3, {copyset}).size(), 1u);
   change(copyset, MemberChange::kAddLearner, store(3));
   change(copyset, MemberChange::kPromote, store(3));
-  const ServerCounters filled = servers[3]->status(false).counters;
+  const ServerCounters filled = counters(3);
   EXPECT_EQ(filled.syncs_finished, 1u);
   EXPECT_LE(filled.sync_bytes, 6 * bytes);  // whole, whole again, then each pass half of the last
   const uint64_t before = writer.written;

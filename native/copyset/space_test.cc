@@ -223,9 +223,7 @@ TEST_F(Space, ARestartedStoreKeepsWhatItHasPromised) {
   for (uint64_t at = kSectorBytes; at < (12u << 20); at += 1 << 20)
     ASSERT_EQ(io(client::IoType::kWrite, at, data), Code::kOk);
   run_until([] {}, [&] { return in_step(); });
-  run_until([&] { client->close([this] { client_closed = true; }); },
-            [&] { return client_closed; });
-  client.reset();
+  close_client();
   stop_servers();
   start_servers();
   for (auto& server :

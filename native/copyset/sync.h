@@ -99,7 +99,7 @@ class SyncSource {
     std::map<chunkstore::PageId, uint64_t> moved;
   };
   void keep_ahead(Copyset& copyset, const Filling& before, uint64_t bytes);
-  uint64_t list_pages(Copyset& copyset, Index unchanged_since, Filling& filling);
+  uint64_t list_pages(Copyset& copyset, Index unchanged_since, bool follows, Filling& filling);
   void pages(const StoreId& peer, wire::Connection* connection, Copyset& copyset,
              const SyncRequestBody& body, uint64_t tag);
   void block(const StoreId& peer, Copyset& copyset, const SyncRequestBody& body, uint64_t tag);

@@ -42,10 +42,9 @@ void SyncSource::request(const StoreId& peer, wire::Connection* connection, wire
 
 // What the copyset has, in order; how much of it the target will ask for. R10: for whoever holds
 // everything through the S of the last list, a page is as it was at that S but for the blocks that
-// moved to the store since, which `recent` names with those of the overlay.
-uint64_t SyncSource::list_pages(Copyset& copyset, Index unchanged_since, Filling& filling) {
-  const bool follows = filling.start != 0 && unchanged_since >= filling.start &&
-                       !CURVE_MUTANT("r10_passes_do_not_shrink");
+// moved to the store since, which `recent` names with those of the overlay (`follows`).
+uint64_t SyncSource::list_pages(Copyset& copyset, Index unchanged_since, bool follows,
+                                Filling& filling) {
   std::map<chunkstore::PageId, SyncPage> found;
   chunkstore::PageId at{copyset.id, {0, 0}, 255};
   while (auto next = server_.store->next_page(copyset.id, at)) {
@@ -121,9 +120,10 @@ void SyncSource::begin(const StoreId& peer, wire::Connection* connection, Copyse
   Filling& filling = fillings_[{copyset.id, peer}];
   std::vector<std::byte> rest;
   base::Writer writer(rest);
-  const bool further = filling.start != 0 && body.applied >= filling.start;
-  const uint64_t bytes = list_pages(copyset, body.applied, filling);
-  if (further) keep_ahead(copyset, filling, bytes);
+  const bool follows = filling.start != 0 && body.applied >= filling.start &&
+                       !CURVE_MUTANT("r10_passes_do_not_shrink");
+  const uint64_t bytes = list_pages(copyset, body.applied, follows, filling);
+  if (follows) keep_ahead(copyset, filling, bytes);
   writer.put(bytes);
   filling.start = copyset.applied;
   filling.begun_ns = server_.loop.now_ns();

@@ -99,9 +99,7 @@ TEST_F(TraceTest, ItMayEndWhileWritesAreUnderWay) {
   flood(8);
   stop_server(2);
   flood(8);
-  run_until([&] { client->close([this] { client_closed = true; }); },
-            [&] { return client_closed; });
-  client.reset();
+  close_client();
   stop_servers();
   EXPECT_EQ(answers.count, 3u);
   EXPECT_GT(answers.whole, 0u);

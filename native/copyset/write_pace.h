@@ -15,9 +15,9 @@ class WritePace {
   // The lower one counts where it is limited already.
   void limit(uint64_t blocks_per_second, uint64_t now_ns) {
     blocks_per_second = std::max(blocks_per_second, kBlocksPerSecondMin);
+    if (limited() && blocks_per_second_ <= blocks_per_second) return;
     if (!limited()) budget_ = 0, counted_ns_ = now_ns;
-    blocks_per_second_ =
-        limited() ? std::min(blocks_per_second_, blocks_per_second) : blocks_per_second;
+    blocks_per_second_ = blocks_per_second;
   }
   void lift() { blocks_per_second_ = 0; }
   // Nanoseconds from `now_ns` until a write may be proposed; 0: it may.
