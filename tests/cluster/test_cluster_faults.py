@@ -14,6 +14,7 @@ import pytest
 
 from curve_py.client import Volume
 from curve_py.errors import FencedError
+from curve_py.proto import meta_pb2 as pb
 
 MIB = 1 << 20
 BLOCK_BYTES = 4096
@@ -89,6 +90,15 @@ def test_a_killed_chunkserver_is_not_missed_and_comes_back(cluster) -> None:  # 
                 assert cluster.up()["started"] == [f"chunkserver-{number}"]
             writer.more(100)
             writer.stop_and_check()
+
+
+def test_up_waits_for_the_process_that_it_started(cluster) -> None:  # type: ignore[no-untyped-def]
+    with cluster.connect() as connected:
+        for _ in range(3):
+            cluster.kill("chunkserver-1")
+            cluster.up()
+            listed = connected.client.call("ListChunkservers", pb.ListChunkserversRequest())
+            assert {c.pid for c in listed.chunkservers} == set(cluster.pids("chunkserver").values())
 
 
 def test_nothing_acknowledged_is_lost_when_all_are_killed_at_once(cluster) -> None:  # type: ignore[no-untyped-def]

@@ -278,7 +278,11 @@ class LocalCluster:
     def _wait_chunkservers(
         self, client: MetaClient, description: Description, progress: Progress
     ) -> None:
-        wanted = {chunkserver.data_address: chunkserver for chunkserver in description.chunkservers}
+        # One that has just been killed counts as up for a while: the process that runs is meant.
+        wanted = {
+            chunkserver.data_address: self.processes.pid(chunkserver.name)
+            for chunkserver in description.chunkservers
+        }
         for _ in self._until("Not every chunkserver has registered"):
             with contextlib.suppress(UnavailableError):
                 answer = client.call(
@@ -287,7 +291,7 @@ class LocalCluster:
                 up = {
                     c.data_address
                     for c in answer.chunkservers
-                    if c.state == pb.CHUNKSERVER_STATE_UP and c.data_address in wanted
+                    if c.state == pb.CHUNKSERVER_STATE_UP and c.pid == wanted.get(c.data_address)
                 }
                 progress("chunkservers register", len(up), len(wanted))
                 if len(up) == len(wanted):
