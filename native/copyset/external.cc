@@ -356,7 +356,8 @@ void External::pass_begins() {
       continue;
     }
     const replica::ReplicaGroup* group = server_.replica->find(claim->copyset);
-    const bool retained = group != nullptr && claim->index >= group->raft().first_index();
+    const bool retained = group != nullptr && claim->index >= group->raft().first_index() &&
+                          claim->index > group->all_have();
     const uint64_t bytes = uint64_t{claim->blocks.count} * kBlockBytes;
     if (retained && bytes <= kept) {
       kept -= bytes;

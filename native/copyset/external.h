@@ -9,7 +9,7 @@
 //  - R5: a claim ends only behind the durable checkpoint that holds the entry, which leaves the
 //  group's log then (a restart does not retain it either); or, when the entry was truncated, once
 //  that is durable. What was never mapped is free then. Until then the entry serves followers that
-//  lag, as long as few bytes are kept for them.
+//  lag, if there are any, as long as few bytes are kept for them.
 //  - R2: an append is done when the payloads that it names are durable.
 //  - R8: nothing that was set aside for the write is used for it: what is taken comes on top, only
 //  while much is free; else the payload goes into the WAL.

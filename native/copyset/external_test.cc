@@ -73,25 +73,36 @@ struct ExternalTest : Spine {
       EXPECT_TRUE(consistent.ok());
     }
   }
-  // The sectors of `content` in the data file of a store get another bit.
-  int damage(int i, std::span<const std::byte> content) {
-    const int fd = ::open((directory / std::to_string(i) / "data").c_str(), O_RDWR | O_CLOEXEC);
+  // Offsets in the data file of a store.
+  std::vector<off_t> places(int i, std::span<const std::byte> sector) {
+    const int fd = ::open((directory / std::to_string(i) / "data").c_str(), O_RDONLY | O_CLOEXEC);
     std::vector<std::byte> part(4u << 20);
-    int found = 0;
+    std::vector<off_t> found;
     for (off_t at = 0;;) {
       const ssize_t got = ::pread(fd, part.data(), part.size(), at);
       if (got <= 0) break;
-      for (ssize_t k = 0; k + static_cast<ssize_t>(kSectorBytes) <= got; k += kSectorBytes) {
-        if (std::memcmp(part.data() + k, content.data(), kSectorBytes) != 0) continue;
-        const std::byte other = part[static_cast<size_t>(k) + 77] ^ std::byte{4};
-        EXPECT_EQ(::pwrite(fd, &other, 1, at + k + 77), 1);
-        ++found;
-      }
+      for (ssize_t k = 0; k + static_cast<ssize_t>(kSectorBytes) <= got; k += kSectorBytes)
+        if (std::memcmp(part.data() + k, sector.data(), kSectorBytes) == 0) found.push_back(at + k);
       at += got;
     }
-    ::fsync(fd);
     ::close(fd);
     return found;
+  }
+  // The sectors of `content` in the data file of a store get another bit.
+  int damage(int i, std::span<const std::byte> content) {
+    const std::vector<off_t> found = places(i, content);
+    const int fd = ::open((directory / std::to_string(i) / "data").c_str(), O_RDWR | O_CLOEXEC);
+    const std::byte other = content[77] ^ std::byte{4};
+    for (off_t at : found) EXPECT_EQ(::pwrite(fd, &other, 1, at + 77), 1);
+    ::fsync(fd);
+    ::close(fd);
+    return static_cast<int>(found.size());
+  }
+  // Through a small write beside it, members learn what all have of what was written before.
+  void small_write_and_checkpoints(uint64_t offset, int without = -1) {
+    write(offset, pattern(kSectorBytes, static_cast<uint32_t>(offset)));
+    for (int i = 0; i < 3; ++i)
+      if (i != without) checkpoint(i);
   }
   CopysetId copyset_of(uint32_t chunk) {
     return base::copyset_id(kPool, base::copyset_index(5, chunk, kCopysets));
@@ -160,6 +171,40 @@ TEST_F(ExternalTest, AFollowerThatWasAwayGetsItFromItsBlocks) {
   expect_equal_replicas();
   EXPECT_EQ(sum(&ServerCounters::syncs_started), 0u);
   EXPECT_EQ(sum(&ServerCounters::corrupt_reads), 0u);
+  everything_in_its_place();
+  expect_all();
+}
+
+TEST_F(ExternalTest, WhatEverybodyHasIsWrittenToInItsPlace) {
+  start_volume();
+  write(0, pattern(1u << 20, 1));
+  placed(1u << 20);
+  run_until([] {}, [&] { return in_step(); });
+  checkpoint_all();
+  small_write_and_checkpoints(2u << 20);
+  const auto sector = std::span(expected).subspan(5 * kSectorBytes, kSectorBytes);
+  std::vector<std::vector<off_t>> before;
+  for (int i = 0; i < 3; ++i) before.push_back(places(i, sector));
+  small_write_and_checkpoints(4 * kSectorBytes);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(places(i, sector), before[static_cast<size_t>(i)]);
+  expect_all();
+  everything_in_its_place();
+}
+
+// R7: what somebody lacks stays in the log of the others.
+TEST_F(ExternalTest, WhatSomebodyLacksIsNotWrittenTo) {
+  start_volume();
+  const int away = (leader_of(copyset_of(0)) + 1) % 3;
+  stop_server(away);
+  write(0, pattern(1u << 20, 1));
+  small_write_and_checkpoints(2u << 20, away);
+  small_write_and_checkpoints((2u << 20) + kSectorBytes, away);
+  small_write_and_checkpoints(4 * kSectorBytes, away);
+  small_write_and_checkpoints(20 * kSectorBytes, away);
+  open_server(away);
+  introduce(away);
+  expect_equal_replicas();
+  EXPECT_EQ(sum(&ServerCounters::syncs_started), 0u);
   everything_in_its_place();
   expect_all();
 }

@@ -1,7 +1,7 @@
 // Three chunkserver cores as processes without any control plane, for the test of the fio engine
-// and for measuring the data path alone: local_stores DIR [DATA_GIB [VOLUME_GIB]]. Forms 64
-// copysets, admits volume 1 at epoch 1, writes DIR/secret and DIR/map, prints "ready" and the pids,
-// and runs until its standard input ends. Test code only.
+// and for measuring the data path alone: local_stores DIR [DATA_GIB [VOLUME_GIB [WAL_MIB]]]. Forms
+// 64 copysets, admits volume 1 at epoch 1, writes DIR/secret and DIR/map, prints "ready" and the
+// pids, and runs until its standard input ends. Test code only.
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -77,7 +77,7 @@ struct Admission {
 };
 
 [[noreturn]] void run_store(uint32_t number, const std::string& directory, uint64_t data_bytes,
-                            const std::vector<std::byte>& secret, Child& self) {
+                            uint64_t wal_bytes, const std::vector<std::byte>& secret, Child& self) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   auto loop = io::make_loop();
   if (!loop) die(loop.error().message);
@@ -90,7 +90,7 @@ struct Admission {
     format.store = store_id(number);
     format.cluster.bytes.fill(9);
     format.data_bytes = data_bytes;
-    format.wal_bytes = data_bytes / 8;
+    format.wal_bytes = wal_bytes;
     if (auto made = copyset::StoreServer::format(**loop, paths, format); !made)
       die(made.error().message);
   }
@@ -160,9 +160,10 @@ std::vector<std::byte> encode_map(const std::vector<Child>& children, uint64_t v
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 2) die("usage: local_stores DIR [DATA_GIB [VOLUME_GIB]]");
+  if (argc < 2) die("usage: local_stores DIR [DATA_GIB [VOLUME_GIB [WAL_MIB]]]");
   const std::string directory = argv[1];
   const uint64_t data_bytes = (argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 4) << 30;
+  const uint64_t wal_bytes = argc > 4 ? std::strtoull(argv[4], nullptr, 10) << 20 : data_bytes / 8;
   const uint64_t volume_bytes = (argc > 3 ? std::strtoull(argv[3], nullptr, 10) : 2) << 30;
   std::filesystem::create_directories(directory);
   std::vector<std::byte> secret(32, std::byte{0x5a});
@@ -178,7 +179,7 @@ int main(int argc, char** argv) {
     Child& child = children[i];
     if (pipe(child.up) != 0 || pipe(child.down) != 0) die("pipe");
     child.pid = fork();
-    if (child.pid == 0) run_store(i, directory, data_bytes, secret, child);
+    if (child.pid == 0) run_store(i, directory, data_bytes, wal_bytes, secret, child);
     close(child.up[1]);
     close(child.down[0]);
   }

@@ -306,6 +306,11 @@ Index Group::everybody_has() const {
   return all;
 }
 
+Index Group::all_have() const {
+  if (CURVE_MUTANT("r7_all_have_is_commit")) return core_->commit;
+  return fills_somebody() ? 0 : everybody_has();
+}
+
 bool Group::fills_somebody() const {
   return std::any_of(core_->followers.begin(), core_->followers.end(),
                      [](const Follower& f) { return f.flow == Flow::kSync; });

@@ -40,6 +40,15 @@ raft::Message to_message(const PeerMessageBody& body, const StoreId& from) {
   return m;
 }
 
+uint32_t encode_behind(Index commit, Index all_have) {
+  const Index behind = commit - std::min(commit, all_have) + 1;
+  return all_have == 0 || behind > UINT32_MAX ? 0 : static_cast<uint32_t>(behind);
+}
+
+Index decode_behind(Index commit, uint32_t behind) {
+  return behind == 0 || behind > commit ? 0 : commit + 1 - behind;
+}
+
 void encode_beat(const raft::Beat& beat, std::vector<std::byte>& out) {
   out.clear();
   base::Writer writer(out);

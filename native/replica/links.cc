@@ -179,6 +179,7 @@ void Replica::on_peer_append(wire::Connection* connection, wire::Frame& frame) {
   }
   ReplicaGroup* group = find(body.copyset);
   if (!group) return;  // R1: not formed here (yet)
+  group->all_have_ = std::max(group->all_have_, decode_behind(body.commit, body.behind));
   raft::Message message;
   message.type = raft::MessageType::kAppend;
   message.peer = connection->peer_id();
@@ -290,7 +291,8 @@ void Replica::send_append(ReplicaGroup& group, const raft::Message& message,
     job->messages.push_back(message);
     return;
   }
-  if (empty) return send_entry(connection, message, nullptr, message.index, message.log_term);
+  if (empty)
+    return send_entry(group, connection, message, nullptr, message.index, message.log_term);
   for (Index index = message.first; index <= message.last; ++index) {
     const Entry* entry = entry_at(group, index);
     if (!entry || !entry->in_memory()) {
@@ -302,18 +304,20 @@ void Replica::send_append(ReplicaGroup& group, const raft::Message& message,
     }
     const Term previous_term =
         index == message.first ? message.log_term : group.raft().term_at(index - 1);
-    send_entry(connection, message, entry, index - 1, previous_term);
+    send_entry(group, connection, message, entry, index - 1, previous_term);
   }
 }
 
-void Replica::send_entry(wire::Connection* connection, const raft::Message& message,
-                         const Entry* entry, Index previous, Term previous_term) {
+void Replica::send_entry(const ReplicaGroup& group, wire::Connection* connection,
+                         const raft::Message& message, const Entry* entry, Index previous,
+                         Term previous_term) {
   PeerAppendBody body;
   body.copyset = message.group;
   body.term = message.term;
   body.previous_index = previous;
   body.previous_term = previous_term;
   body.commit = message.commit;
+  body.behind = encode_behind(message.commit, group.raft().all_have());
   if (!entry) return connection->send(wire::FrameType::kPeerAppend, 0, wire::body_bytes(body));
   body.index = entry->index;
   body.entry_term = entry->term;
@@ -399,14 +403,14 @@ bool Replica::catch_up_send(CatchUp& job) {
     if (raft.role() != raft::Role::kLeader || raft.term() != message.term) return false;
     if (job.next > message.last) {
       if (message.last < message.first)
-        send_entry(connection, message, nullptr, message.index, message.log_term);
+        send_entry(*job.group, connection, message, nullptr, message.index, message.log_term);
       job.messages.pop_front();
       continue;
     }
     if (job.next < raft.first_index()) return false;
     const Entry* entry = entry_at(*job.group, job.next);
     if (entry && entry->in_memory()) {
-      send_entry(connection, message, entry, job.next - 1, raft.term_at(job.next - 1));
+      send_entry(*job.group, connection, message, entry, job.next - 1, raft.term_at(job.next - 1));
       ++job.next;
       continue;
     }
@@ -430,7 +434,8 @@ bool Replica::catch_up_send(CatchUp& job) {
     EntryRef copy = entries_.take();
     fill_entry(*copy, read);
     if (trusts) copy->index = job.next, copy->term = raft.term_at(job.next);
-    send_entry(connection, message, copy.get(), job.next - 1, raft.term_at(job.next - 1));
+    send_entry(*job.group, connection, message, copy.get(), job.next - 1,
+               raft.term_at(job.next - 1));
     ++job.next;
   }
   return false;

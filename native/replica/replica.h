@@ -59,6 +59,8 @@ class ReplicaGroup {
   bool is_leader() const { return raft_->role() == raft::Role::kLeader; }
   // Taken off this store: no raft() any more. The object stays while an append knows it.
   bool gone() const { return raft_ == nullptr; }
+  // Through here every member had made all durable that the leader could tell; 0: it could not.
+  Index all_have() const { return is_leader() ? raft_->all_have() : all_have_; }
   void* user = nullptr;  // of the state machine
 
  private:
@@ -69,6 +71,7 @@ class ReplicaGroup {
   Index recent_first_ = 1;       // index of recent_.front()
   Index applied_ = 0;            // handed to the state machine
   Index commit_ = 0;             // as raft says
+  Index all_have_ = 0;           // as leaders said
   Index durable_commit_ = 0;     // R6: a kCommit record of it is durable here
   Index logged_commit_ = 0;      // and this is in an append on its way
   bool commit_dirty_ = false;    // in Replica::dirty_commits_
@@ -207,8 +210,9 @@ class Replica {
   void persist(ReplicaGroup& group, const raft::Ready& ready);
   void send(ReplicaGroup& group, const raft::Message& message);
   void send_append(ReplicaGroup& group, const raft::Message& message, wire::Connection* connection);
-  void send_entry(wire::Connection* connection, const raft::Message& message, const Entry* entry,
-                  Index previous, Term previous_term);
+  void send_entry(const ReplicaGroup& group, wire::Connection* connection,
+                  const raft::Message& message, const Entry* entry, Index previous,
+                  Term previous_term);
   void catch_up(ReplicaGroup& group, const raft::Message& message);
   void catch_up_next(CatchUp* job);
   void forget_catch_ups(const StoreId& store);
