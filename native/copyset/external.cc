@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "native/base/crc32c.h"
 #include "native/base/mutant.h"
@@ -345,7 +346,8 @@ uint64_t External::unmapped_blocks() const {
 // the log on the device until the record that voids it is durable. That one may be in no append yet
 // when it is missed here, but is when the next pass begins, and durable with the commits of that.
 void External::pass_begins() {
-  const bool tight = server_.store->blocks_loose() < blocks_total_ / kFreeShare;
+  const bool tight = std::exchange(room_wanted_, false) ||
+                     server_.store->blocks_loose() < blocks_total_ / kFreeShare;
   uint64_t kept = tight ? 0 : server_.wal->capacity_bytes() / kKeepShare;
   std::map<CopysetId, Index> ends;
   for (auto claim = claims_.rbegin(); claim != claims_.rend(); ++claim) {

@@ -61,8 +61,9 @@ class External {
   // The block is wanted otherwise: it is let go, with what is before it in the log. False: it
   // cannot be, its entry is in no checkpoint yet.
   bool let_go(uint32_t physical);
-  void let_go_of(CopysetId copyset);  // all that is in a checkpoint
-  uint64_t unmapped_blocks() const;   // that stay only for followers that lag
+  void let_go_of(CopysetId copyset);           // all that is in a checkpoint
+  uint64_t unmapped_blocks() const;            // that stay only for followers that lag
+  void room_wanted() { room_wanted_ = true; }  // R8: with the next pass they go
   void pass_begins();
   void commits_durable();  // of that pass
   uint64_t placed_bytes() const { return placed_bytes_; }
@@ -90,7 +91,7 @@ class External {
   StoreServer::State& server_;
   uint64_t blocks_total_ = 0;
   uint64_t placed_bytes_ = 0;
-  bool sync_after_recovery_ = false;
+  bool sync_after_recovery_ = false, room_wanted_ = false;
   std::deque<Claim> claims_;  // in the order in which they were placed
   std::unordered_set<uint32_t> held_;
   std::vector<std::unique_ptr<Write>> all_writes_;

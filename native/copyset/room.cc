@@ -26,6 +26,7 @@
 #include "native/base/log.h"
 #include "native/base/mutant.h"
 #include "native/copyset/background.h"
+#include "native/copyset/external.h"
 #include "native/copyset/server_state.h"
 #include "native/raft/config.h"
 #include "native/raft/quorum.h"
@@ -172,6 +173,7 @@ void StoreServer::State::look_at_room() {
   if (std::exchange(some_stuck, false) || replica->has_unapplied()) look_for_stuck_logs(now);
   wants_space |= room().coming;
   if (std::exchange(wants_space, false)) {
+    external->room_wanted();
     background->applied();
     background->pressed();
   }
