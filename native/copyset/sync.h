@@ -137,6 +137,7 @@ class SyncTarget {
   void block_done(const ChunkKey& chunk, uint16_t block);
   void pump();
   void write_next();
+  void mark_complete();
   bool reserve(Write& write);
   void begin_list();
   void end_pass();

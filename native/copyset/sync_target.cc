@@ -325,6 +325,7 @@ void SyncTarget::block_done(const ChunkKey& chunk, uint16_t block) {
 // Changes the chunk store directly; not while a checkpoint runs (R5).
 void SyncTarget::write_next() {
   if (server_.store->checkpoint_running()) return;
+  mark_complete();  // of an attempt before, while nothing of this one is on its way to these pages
   for (size_t left = ready_.size(); left > 0; --left) {
     std::unique_ptr<Write> write = std::move(ready_.front());
     ready_.pop_front();
@@ -354,12 +355,16 @@ void SyncTarget::write_next() {
     server_.sync_writes[raw] = std::shared_ptr<Write>(std::move(write));
     server_.store->write(&raw->op);
   }
+  mark_complete();
+  server_.wants_space |= waits_for_space_;
+}
+
+void SyncTarget::mark_complete() {
   for (const auto& [page, index] : complete_) {
     const auto first = static_cast<uint16_t>(page.page * chunkstore::kBlocksPerPage);
     server_.store->clear(copyset_.id, page.chunk, first, 0, index);  // raises the page's index only
   }
   complete_.clear();
-  server_.wants_space |= waits_for_space_;
 }
 
 // R8: what is filled in takes no block that was promised to a write. False: there is none now.
