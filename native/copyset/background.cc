@@ -19,8 +19,11 @@ namespace curve::copyset {
 namespace {
 
 // Of the WAL's capacity: a pass begins when so much came since the last cut; so much stays for
-// followers that lag. Together they leave half of it for what arrives while a pass runs.
+// followers that lag. Together they leave half of it for what arrives while a pass runs, which is
+// to need less: what arrives then is what the next pass begins with.
 constexpr uint64_t kPassShare = 4, kKeepShare = 4;
+constexpr double kPassRoom = 5.0 / 16;
+constexpr double kLatest = 1.0 / 8;          // of a pass: with all blocks at a time from there on
 constexpr uint64_t kWritingNs = 20'000'000;  // after a write was applied
 
 }  // namespace
@@ -182,19 +185,20 @@ void Background::after_commits(Code code) {
 }
 
 // Those who write wait behind what this step has at the device, so that while they do it goes on
-// gently, as long as the log has room: from one block at a time, when a pass begins for a quarter
-// of the log, to all at half of it. At once where somebody waits for it (for room, or for blocks
-// that it gives back), and where nobody writes.
+// evenly and no faster than it must: a pass is to end when what came since its cut fills kPassRoom
+// of the log. The later it is, the more blocks at a time. All at once where somebody waits for it
+// (for room, or for blocks that it gives back), and where nobody writes.
 uint32_t Background::blocks_at_a_time() const {
   const uint32_t most = server_.options.background_blocks_max;
   const bool writing = server_.loop.now_ns() < applied_ns_ + kWritingNs;
-  const bool waited_for =
-      !waiting_.empty() || !server_.waiting_copysets.empty() || server_.room().coming;
-  if (!writing || waited_for) return most;
-  const uint64_t quarter = server_.wal->capacity_bytes() / kPassShare;
-  const uint64_t behind = server_.wal->head_position() - drained_head_;
-  const uint64_t above = std::min(behind - std::min(behind, quarter), quarter);
-  return 1 + static_cast<uint32_t>((most - 1) * (above * above / quarter) / quarter);
+  const bool waited_for = !waiting_.empty() || !requested_.empty() ||
+                          !server_.waiting_copysets.empty() || server_.room().coming;
+  if (!writing || waited_for || work_.empty()) return most;
+  const auto came = static_cast<double>(server_.wal->head_position() - last_cut_head_);
+  const double due = came / (kPassRoom * static_cast<double>(server_.wal->capacity_bytes()));
+  const double done = static_cast<double>(next_work_) / static_cast<double>(work_.size());
+  const double late = std::clamp((due - done) / kLatest, 0.0, 1.0);
+  return 1 + static_cast<uint32_t>(late * (most - 1));
 }
 
 void Background::next_blocks() {

@@ -6,9 +6,10 @@
 namespace curve::copyset {
 namespace {
 
-constexpr uint64_t kPieceBytes = 1u << 20;
+// Appends wait at the device behind what is being read: one after the other.
+constexpr uint64_t kPieceBytes = 256u << 10;
 // Fewer of a piece are read one by one: that costs less than what nobody wants of it.
-constexpr size_t kSectorsMin = 32;
+constexpr size_t kSectorsMin = 8;
 
 }  // namespace
 
@@ -30,8 +31,13 @@ bool LogWindow::load(std::vector<uint64_t>& positions, std::function<void()> don
   if (pieces_.empty()) return false;
   done_ = std::move(done);
   loading_ = pieces_.size();
-  for (Piece& piece : pieces_) wal_.read(&piece.op);
+  to_read_ = pieces_.begin();
+  read_next();
   return true;
+}
+
+void LogWindow::read_next() {
+  if (to_read_ != pieces_.end()) wal_.read(&(to_read_++)->op);
 }
 
 void LogWindow::add(uint64_t start) {
@@ -52,6 +58,7 @@ void LogWindow::add(uint64_t start) {
 
 void LogWindow::read_done(Piece* piece) {
   if (piece->op.result < 0) piece->bytes = {};
+  read_next();
   if (--loading_ == 0) std::exchange(done_, nullptr)();
 }
 

@@ -1,5 +1,5 @@
 // What the background step reads of the log, a window of it at a time: small writes that were
-// appended together are read together, in pieces of 1 MiB, and not sector by sector from all over
+// appended together are read together, in pieces of 256 KiB, and not sector by sector from all over
 // the log. Invariant: what copy() gives is what stood at that position when it was read, checked by
 // nobody yet; a piece that could not be read is not there. One loop thread; its memory goes back to
 // the pool with drop().
@@ -38,11 +38,13 @@ class LogWindow {
   uint64_t start_of(uint64_t position) const;
   std::span<const std::byte> find(uint64_t position) const;  // one sector, or nothing
   void add(uint64_t start);
+  void read_next();
   void read_done(Piece* piece);
 
   wal::Wal& wal_;
   base::BufferPool& pool_;
   std::deque<Piece> pieces_;  // by position; they stay where they are
+  std::deque<Piece>::iterator to_read_;
   size_t loading_ = 0;
   std::function<void()> done_;
 };

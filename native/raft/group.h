@@ -106,7 +106,7 @@ class Group {
   std::vector<Progress> progress() const;  // leader only; allocates, for status
   // Leader only: the highest index that every member has made durable, but for those being filled;
   Index everybody_has() const;
-  Index all_have() const;  // and with these
+  Index all_have() const;       // and with these
   bool fills_somebody() const;  // R10: leader only: a follower is offered sync, or takes it
   // Leader: the store has durably what is in the log through here; all of the log while it is being
   // filled and so gets nothing of the log; 0: nothing known, or no member.
