@@ -2,9 +2,6 @@
 // those that lag, found after a restart, torn and damaged there like what stands in the log.
 #include "native/copyset/external.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include "native/copyset/inspect.h"
 #include "native/copyset/spine_test.h"
 
@@ -73,29 +70,10 @@ struct ExternalTest : Spine {
       EXPECT_TRUE(consistent.ok());
     }
   }
-  // Offsets in the data file of a store.
-  std::vector<off_t> places(int i, std::span<const std::byte> sector) {
-    const int fd = ::open((directory / std::to_string(i) / "data").c_str(), O_RDONLY | O_CLOEXEC);
-    std::vector<std::byte> part(4u << 20);
-    std::vector<off_t> found;
-    for (off_t at = 0;;) {
-      const ssize_t got = ::pread(fd, part.data(), part.size(), at);
-      if (got <= 0) break;
-      for (ssize_t k = 0; k + static_cast<ssize_t>(kSectorBytes) <= got; k += kSectorBytes)
-        if (std::memcmp(part.data() + k, sector.data(), kSectorBytes) == 0) found.push_back(at + k);
-      at += got;
-    }
-    ::close(fd);
-    return found;
-  }
   // The sectors of `content` in the data file of a store get another bit.
   int damage(int i, std::span<const std::byte> content) {
-    const std::vector<off_t> found = places(i, content);
-    const int fd = ::open((directory / std::to_string(i) / "data").c_str(), O_RDWR | O_CLOEXEC);
-    const std::byte other = content[77] ^ std::byte{4};
-    for (off_t at : found) EXPECT_EQ(::pwrite(fd, &other, 1, at + 77), 1);
-    ::fsync(fd);
-    ::close(fd);
+    const std::vector<int64_t> found = places(i, "data", content);
+    for (int64_t at : found) flip(i, "data", at + 77);
     return static_cast<int>(found.size());
   }
   // Through a small write beside it, members learn what all have of what was written before.
@@ -183,10 +161,10 @@ TEST_F(ExternalTest, WhatEverybodyHasIsWrittenToInItsPlace) {
   checkpoint_all();
   small_write_and_checkpoints(2u << 20);
   const auto sector = std::span(expected).subspan(5 * kSectorBytes, kSectorBytes);
-  std::vector<std::vector<off_t>> before;
-  for (int i = 0; i < 3; ++i) before.push_back(places(i, sector));
+  std::vector<std::vector<int64_t>> before;
+  for (int i = 0; i < 3; ++i) before.push_back(places(i, "data", sector));
   small_write_and_checkpoints(4 * kSectorBytes);
-  for (int i = 0; i < 3; ++i) EXPECT_EQ(places(i, sector), before[static_cast<size_t>(i)]);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(places(i, "data", sector), before[static_cast<size_t>(i)]);
   expect_all();
   everything_in_its_place();
 }

@@ -18,28 +18,8 @@ constexpr uint64_t kInLog = kSectorBytes;  // what is written there is not of wh
 struct RepairTest : Spine {
   // Where `content` (whole sectors) stands in a file of a store; -1: nowhere.
   int64_t find(int i, const std::string& file, std::span<const std::byte> content) {
-    const int fd = ::open((directory / std::to_string(i) / file).c_str(), O_RDONLY | O_CLOEXEC);
-    std::vector<std::byte> part(4u << 20);
-    int64_t out = -1;
-    for (off_t at = 0; out < 0;) {
-      const ssize_t got = ::pread(fd, part.data(), part.size(), at);
-      if (got <= 0) break;
-      for (ssize_t k = 0; k + static_cast<ssize_t>(kSectorBytes) <= got; k += kSectorBytes) {
-        if (std::memcmp(part.data() + k, content.data(), kSectorBytes) == 0) out = at + k;
-      }
-      at += got;
-    }
-    ::close(fd);
-    return out;
-  }
-  void flip(int i, const std::string& file, int64_t offset) {
-    const int fd = ::open((directory / std::to_string(i) / file).c_str(), O_RDWR | O_CLOEXEC);
-    std::byte byte{};
-    EXPECT_EQ(::pread(fd, &byte, 1, offset), 1);
-    byte ^= std::byte{4};
-    EXPECT_EQ(::pwrite(fd, &byte, 1, offset), 1);
-    EXPECT_EQ(::fsync(fd), 0);
-    ::close(fd);
+    const std::vector<int64_t> found = places(i, file, content);
+    return found.empty() ? -1 : found.front();
   }
   void damage(int i, const std::string& file, std::span<const std::byte> sector) {
     const int64_t at = find(i, file, sector);

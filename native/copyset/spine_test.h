@@ -2,7 +2,9 @@
 // files and sockets.
 #pragma once
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
@@ -10,6 +12,8 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
+#include <string>
 #include <tuple>
 #include <vector>
 
@@ -150,6 +154,32 @@ struct Spine : testing::Test {
               [&] { return client_closed; });
     client.reset();
     client_closed = false;
+  }
+
+  // Offsets in a file of a store.
+  std::vector<int64_t> places(int i, const std::string& file, std::span<const std::byte> sector) {
+    const int fd = ::open((directory / std::to_string(i) / file).c_str(), O_RDONLY | O_CLOEXEC);
+    std::vector<std::byte> part(4u << 20);
+    std::vector<int64_t> found;
+    for (off_t at = 0;;) {
+      const ssize_t got = ::pread(fd, part.data(), part.size(), at);
+      if (got <= 0) break;
+      for (ssize_t k = 0; k + static_cast<ssize_t>(kSectorBytes) <= got; k += kSectorBytes)
+        if (std::memcmp(part.data() + k, sector.data(), kSectorBytes) == 0) found.push_back(at + k);
+      at += got;
+    }
+    ::close(fd);
+    return found;
+  }
+  // A bit of that byte.
+  void flip(int i, const std::string& file, int64_t offset) {
+    const int fd = ::open((directory / std::to_string(i) / file).c_str(), O_RDWR | O_CLOEXEC);
+    std::byte byte{};
+    EXPECT_EQ(::pread(fd, &byte, 1, offset), 1);
+    byte ^= std::byte{4};
+    EXPECT_EQ(::pwrite(fd, &byte, 1, offset), 1);
+    EXPECT_EQ(::fsync(fd), 0);
+    ::close(fd);
   }
 
   // All servers and the client.

@@ -35,8 +35,8 @@ struct PeerAppendBody {
   uint32_t crc_count = 0;
   uint8_t entry_type = 0;
   uint8_t reserved[3] = {};
-  uint32_t behind =
-      0;  // every member has all through `commit` + 1 - this; 0: the leader cannot say
+  // Every member has all through `commit` + 1 - this; 0: the leader cannot say.
+  uint32_t behind = 0;
 };
 static_assert(sizeof(PeerAppendBody) == 72);
 
@@ -58,11 +58,11 @@ struct BeatReplyBody {
 };
 static_assert(sizeof(BeatReplyBody) == 32);
 
-// What is missing of kRoomBlocksMax blocks in the low 14 bits; bit 14: blocks are coming; bit 15:
-// no room for fences. 0: nothing is short.
 // Of PeerAppendBody.
 uint32_t encode_behind(Index commit, Index all_have);
 Index decode_behind(Index commit, uint32_t behind);
+// What is missing of kRoomBlocksMax blocks in the low 14 bits; bit 14: blocks are coming; bit 15:
+// no room for fences. 0: nothing is short.
 uint16_t encode_room(const Room& room);
 Room decode_room(uint16_t shortage);
 PeerMessageBody to_body(const raft::Message& message);
