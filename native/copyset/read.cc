@@ -245,7 +245,7 @@ void StoreServer::State::piece_done(ReadPiece* piece, int32_t result) {
     return end_piece(piece);
   }
   if (result < 0) {
-    ++counters.corrupt_reads;
+    if (!request->copyset->fences.deleted(request->body.volume)) ++counters.corrupt_reads;
     // R11: nobody gets this; what is damaged comes from a peer and is repaired. (A repair looks at
     // its sectors one by one and says itself what it found.)
     if (request->type != wire::FrameType::kRepairRequest) return repair->piece(piece);

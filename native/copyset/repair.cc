@@ -91,8 +91,7 @@ void Repair::arm() {
 
 void Repair::want(RepairWant want) {
   if (stopped_) return want.done ? want.done(false) : void();
-  const auto no_copyset = server_.copysets.find(want.copyset) == server_.copysets.end();
-  if (no_copyset) return want.done ? want.done(false) : void();
+  if (!repairable(want.copyset, want.chunk.volume)) return want.done ? want.done(false) : void();
   Job* job = nullptr;
   for (auto& [id, each] : jobs_) {
     if (each->copyset == want.copyset && each->chunk == want.chunk && each->block == want.block)
@@ -115,6 +114,12 @@ void Repair::want(RepairWant want) {
     job->waiting.push_back(std::move(want));
   }
   after(*job);
+}
+
+// What a deleted volume left is nobody's, and the next pass of the background step drops it.
+bool Repair::repairable(CopysetId copyset, VolumeId volume) const {
+  const auto it = server_.copysets.find(copyset);
+  return it != server_.copysets.end() && it->second->group && !it->second->fences.deleted(volume);
 }
 
 // The end of every event: a job that has nothing left to do ends, then whoever waited is told
@@ -186,15 +191,14 @@ Repair::Expected Repair::expected(const Copyset& copyset, const ChunkKey& chunk,
 
 // Whatever can be done now. Runs after each event and at each tick.
 bool Repair::go_on(Job& job) {
-  auto it = server_.copysets.find(job.copyset);
-  if (it == server_.copysets.end() || !it->second->group || stopped_) {
+  if (!repairable(job.copyset, job.chunk.volume) || stopped_) {
     job.unknown = job.bad = job.to_write = 0;
     for (RepairWant& want : job.waiting) ended_.emplace_back(std::move(want), false);
     job.waiting.clear();
     job.deadlines.clear();
     return job.examining || job.writing != 0;
   }
-  Copyset& copyset = *it->second;
+  Copyset& copyset = *server_.copysets.at(job.copyset);
   deliver(job, copyset);
   if ((job.unknown & ~job.in_flight()) && !job.examining && examine(job, copyset))
     deliver(job, copyset);
@@ -327,6 +331,7 @@ void Repair::examined(Request* request) {
 void Repair::found(Job& job, Request* request) {
   job.examining = false;
   Copyset& copyset = *request->copyset;
+  if (!repairable(job.copyset, job.chunk.volume)) return;
   each_bit(request->written, [&](uint32_t s) {
     if (!(request->bad >> s & 1)) {
       std::memcpy(job.content.data() + s * static_cast<size_t>(kSectorBytes),

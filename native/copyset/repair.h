@@ -78,6 +78,7 @@ class Repair {
  private:
   struct Job;
   void tick();
+  bool repairable(CopysetId copyset, VolumeId volume) const;
   bool go_on(Job& job);  // false: it is done
   void deliver(Job& job, Copyset& copyset);
   void expire(Job& job);

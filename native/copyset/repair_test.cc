@@ -326,6 +326,23 @@ TEST_F(ScrubTest, WhatNobodyReadsIsFoundAndRepairedOnEveryStore) {
   EXPECT_TRUE(report.differences.empty());
 }
 
+// R6: a background pass writes in place, which no page has the checksums of before its checkpoint.
+// Where a deletion is applied meanwhile the overlay has them no more either. That is no damage.
+TEST_F(ScrubTest, WhatADeletedVolumeLeftIsNoDamage) {
+  write_volume();
+  close_client();
+  delete_volume(5);
+  run_until([] {}, [&] { return in_step(); });
+  for (int i = 0; i < 3; ++i) damage(i, "data", sector(data, 37));
+  scrub_all();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(servers[i]->status(false).scrub.damaged_blocks, 0u);
+    EXPECT_EQ(counters(i).damaged_sectors, 0u);
+    EXPECT_EQ(counters(i).corrupt_reads, 0u);
+    EXPECT_EQ(servers[i]->status(false).scrub.blocks_total, 64u) << "too late: they were dropped";
+  }
+}
+
 // What no checksum tells: a replica whose map forgot a block, and one that has another value.
 TEST_F(ScrubTest, AReplicaThatDiffersIsFoundAndBroughtBack) {
   write_volume();

@@ -108,6 +108,13 @@ bool Scrub::being_filled(CopysetId copyset) const {
   return group != nullptr && group->raft().syncing();
 }
 
+// R6: a pass may have written in place, or been cut off while it did, what the deletion then took
+// out of the overlay: no page has its checksums, and the next pass drops it all.
+bool Scrub::deleted(CopysetId copyset, VolumeId volume) const {
+  const auto it = server_.copysets.find(copyset);
+  return it != server_.copysets.end() && it->second->fences.deleted(volume);
+}
+
 // False: that was the last one.
 bool Scrub::next_page() {
   if (at_.copyset && !being_filled(at_.copyset)) {
@@ -130,7 +137,8 @@ bool Scrub::next_page() {
 }
 
 bool Scrub::read_next_block() {
-  if (!at_.copyset || being_filled(at_.copyset)) return false;
+  if (!at_.copyset || being_filled(at_.copyset) || deleted(at_.copyset, at_.chunk.volume))
+    return false;
   for (; block_ < chunkstore::kBlocksPerPage; ++block_) {
     const uint32_t block = at_.page * chunkstore::kBlocksPerPage + block_;
     if (block >= kBlocksPerChunk) continue;
@@ -175,7 +183,7 @@ void Scrub::block_done(int32_t result) {
     since_saved_ = 0;
     server_.background->applied();
   }
-  if (result < 0 && !being_filled(at_.copyset)) {
+  if (result < 0 && !being_filled(at_.copyset) && !deleted(at_.copyset, at_.chunk.volume)) {
     ++status_.damaged_blocks;
     const auto state = server_.store->block_state(at_.copyset, at_.chunk, read_op_.block);
     if (state.written)

@@ -263,8 +263,19 @@ struct Spine : testing::Test {
   }
   ServerCounters counters(int i) { return servers[i]->status(false).counters; }
 
-  // Where somebody leads; asked again where nobody does just then.
   void fence(VolumeId volume, Epoch epoch) {
+    ask_everywhere([&](StoreServer& server, auto& copysets, auto done) {
+      server.fence(volume, epoch, epoch, {}, copysets, std::move(done));
+    });
+  }
+  void delete_volume(VolumeId volume) {
+    ask_everywhere([&](StoreServer& server, auto& copysets, auto done) {
+      server.delete_volume(volume, copysets, std::move(done));
+    });
+  }
+  // Where somebody leads; asked again where nobody does just then.
+  void ask_everywhere(const std::function<void(StoreServer&, const std::vector<CopysetId>&,
+                                               std::function<void(FenceResult)>)>& ask) {
     std::set<CopysetId> left;
     for (uint32_t c = 0; c < kCopysets; ++c) left.insert(base::copyset_id(kPool, c));
     for (int round = 0; round < 100 && !left.empty(); ++round) {
@@ -275,7 +286,7 @@ struct Spine : testing::Test {
             for (auto& server : servers) {
               if (!server) continue;
               ++asked;
-              server->fence(volume, epoch, epoch, {}, wanted, [&](FenceResult result) {
+              ask(*server, wanted, [&](FenceResult result) {
                 for (const CopysetId id : result.applied) left.erase(id);
                 ++answers;
               });
