@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -43,6 +44,10 @@ class ChunkserverSettings(ServiceSettings):
         0,
         description="size of the new store's log; 0: a tenth of the data, at most 16 GiB, or all "
         "of wal_device",
+    )
+    preallocation: Literal["falloc", "full"] = Field(
+        "falloc",
+        description="of the new store's data: only the space, or also zeros written over all of it",
     )
     options: dict[str, int] = Field(
         default_factory=dict, description="tuning of the native store, see docs/operations.md"

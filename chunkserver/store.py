@@ -50,7 +50,9 @@ def _native() -> Any:
 
 
 def format_store(settings: ChunkserverSettings) -> bytes:
-    """Makes a new store, which takes as long as zeroing its log; returns its id. Raises CurveError.
+    """Makes a new store; returns its id. Raises CurveError.
+
+    It takes as long as zeroing its log, and its data where full preallocation is asked for.
 
     R1: a new store has a new id, always. Cut off before its end it has left no store.
     """
@@ -75,6 +77,7 @@ def format_store(settings: ChunkserverSettings) -> bytes:
         settings.cluster_id,
         data_bytes,
         wal_bytes,
+        settings.preallocation == "full",
         settings.force,
     )
     return store_id

@@ -143,7 +143,7 @@ cdef extern from "native/copyset/store_node.h" namespace "curve::copyset" nogil:
 
 cdef extern from "curve_py/_native/store_glue.h" namespace "curve::glue" nogil:
     Outcome store_format(const string& wal, const string& data, const StoreId& store, const StoreId& cluster,
-                         uint64_t data_bytes, uint64_t wal_bytes, cbool force)
+                         uint64_t data_bytes, uint64_t wal_bytes, cbool zeroed, cbool force)
     cbool store_exists(const string& data, cbool& exists, Error& error)
     cbool store_option(ServerOptions& options, const string& name, uint64_t value)
     cbool store_open(const string& wal, const string& data, const string& listen, const string& secret,
@@ -347,14 +347,15 @@ cdef class StoreServer:
     cdef dict _peers
 
     @staticmethod
-    def format(str wal, str data, bytes store_id, bytes cluster_id, data_bytes, wal_bytes, bint force):
+    def format(str wal, str data, bytes store_id, bytes cluster_id, data_bytes, wal_bytes, bint zeroed,
+               bint force):
         cdef string wal_path = wal.encode(), data_path = data.encode()
         cdef StoreId store = _to_id(store_id), cluster = _to_id(cluster_id)
         cdef uint64_t for_data = data_bytes, for_wal = wal_bytes
-        cdef cbool forced = force
+        cdef cbool zeros = zeroed, forced = force
         cdef Outcome outcome
         with nogil:
-            outcome = store_format(wal_path, data_path, store, cluster, for_data, for_wal, forced)
+            outcome = store_format(wal_path, data_path, store, cluster, for_data, for_wal, zeros, forced)
         if not outcome.ok():
             raise native_error(code_number(outcome.error().code), outcome.error().message.decode())
 

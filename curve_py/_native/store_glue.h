@@ -10,12 +10,13 @@
 namespace curve::glue {
 
 inline Outcome store_format(const std::string& wal, const std::string& data, const StoreId& store, const StoreId& cluster,
-                            uint64_t data_bytes, uint64_t wal_bytes, bool force) {
+                            uint64_t data_bytes, uint64_t wal_bytes, bool zeroed, bool force) {
   copyset::StoreFormat format;
   format.store = store;
   format.cluster = cluster;
   format.data_bytes = data_bytes;
   format.wal_bytes = wal_bytes;
+  format.zeroed = zeroed;
   format.force = force;
   return copyset::StoreNode::format({wal, data}, format);
 }

@@ -45,6 +45,7 @@ Outcome StoreServer::format(io::Loop& loop, const StorePaths& paths, const Store
   options.cluster = format.cluster;
   options.bytes = format.data_bytes;
   options.reserve_percent = format.reserve_percent;
+  options.zeroed = format.zeroed;
   return chunkstore::ChunkStore::format(loop, paths.data, options);
 }
 

@@ -41,6 +41,7 @@ struct StoreFormat {
   uint64_t wal_segment_bytes = 0;          // 0: by the size of the WAL
   uint32_t reserve_percent = 2;            // of the blocks: leaders accept no new ones there (R8)
   bool force = false;                      // also over a store, which is destroyed first
+  bool zeroed = false;                     // all of the data is written once: docs/operations.md
 };
 
 struct ServerOptions {

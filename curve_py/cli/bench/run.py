@@ -231,7 +231,15 @@ def _cluster(
     store_bytes = max(suite.store_bytes, volumes * groups * 5 // 4)
     if settings.volume_bytes and settings.volume_bytes < suite.volume_bytes:
         store_bytes = max(volumes * groups * 3 // 2, 256 * 1024**2)
-    with temporary_cluster(output, _CHUNKSERVERS, store_bytes, wal_bytes=suite.wal_bytes) as local:
+    # As a store is once each block was written: a file system is slower where a file is new, and
+    # the files of the floor are written before, too.
+    with temporary_cluster(
+        output,
+        _CHUNKSERVERS,
+        store_bytes,
+        wal_bytes=suite.wal_bytes,
+        preallocation="full",
+    ) as local:
         yield CurveSystem(local)
 
 

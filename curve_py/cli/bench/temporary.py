@@ -13,6 +13,8 @@ from curve_py.cli.local.cluster import COPYSETS, LocalCluster
 from curve_py.cli.output import Output
 from curve_py.client.directory import ClusterDirectory
 
+_STEP_SECONDS = 600.0  # stores may be written once from end to end
+
 
 @contextlib.contextmanager
 def temporary_cluster(
@@ -22,10 +24,14 @@ def temporary_cluster(
     *,
     wal_bytes: int = 0,
     copysets: int = COPYSETS,
+    preallocation: str = "falloc",
 ) -> Iterator[LocalCluster]:
     """Three metaservers and so many chunkservers, in a new directory below $TMPDIR. Main thread."""
+    keys: dict[str, str | int] = {"preallocation": f'"{preallocation}"'}
+    if wal_bytes:
+        keys["wal_bytes"] = wal_bytes
     with _ended_in_order():
-        yield from _make(output, chunkservers, store_bytes, wal_bytes, copysets)
+        yield from _make(output, chunkservers, store_bytes, keys, copysets)
 
 
 @contextlib.contextmanager
@@ -43,19 +49,18 @@ def _ended_in_order() -> Iterator[None]:
 
 
 def _make(
-    output: Output, chunkservers: int, store_bytes: int, wal_bytes: int, copysets: int
+    output: Output, chunkservers: int, store_bytes: int, keys: dict[str, str | int], copysets: int
 ) -> Iterator[LocalCluster]:
     made = tempfile.mkdtemp(prefix="curve-bench-")
-    local = LocalCluster(ClusterDirectory(made), copysets)
+    local = LocalCluster(ClusterDirectory(made), copysets, _STEP_SECONDS)
     description = None
     try:
         local.directory.make()
         with local.locked():
             description = local.describe(None, chunkservers, store_bytes)
-            if wal_bytes:
-                for chunkserver in description.chunkservers:
-                    with open(local.directory.config_file(chunkserver.name), "a") as config:
-                        config.write(f"wal_bytes = {wal_bytes}\n")
+            for chunkserver in description.chunkservers:
+                with open(local.directory.config_file(chunkserver.name), "a") as config:
+                    config.writelines(f"{key} = {value}\n" for key, value in keys.items())
             local.start_missing(description)
             with output.progress() as progress:
                 local.wait_ready(description, progress)

@@ -55,8 +55,14 @@ Progress = Callable[[str, int, int], None]  # what is waited for, how many are d
 class LocalCluster:
     """One cluster directory and its processes."""
 
-    def __init__(self, directory: ClusterDirectory, copysets: int = COPYSETS) -> None:
+    def __init__(
+        self,
+        directory: ClusterDirectory,
+        copysets: int = COPYSETS,
+        step_seconds: float = STEP_SECONDS,
+    ) -> None:
         self.directory = directory
+        self._step_seconds = step_seconds  # that each step of a start may take
         self._copysets = copysets  # of the pool, should it have to be made
         self.processes = Processes(directory)
 
@@ -327,13 +333,13 @@ class LocalCluster:
 
     def _until(self, what: str) -> Iterator[None]:
         """Turns of a wait; ends it with an error when a service has ended or time is over."""
-        deadline = time.monotonic() + STEP_SECONDS
+        deadline = time.monotonic() + self._step_seconds
         while True:
             yield
             self.check_running()
             if time.monotonic() > deadline:
                 raise CurveTimeoutError(
-                    f"{what} within {STEP_SECONDS:g} s.",
+                    f"{what} within {self._step_seconds:g} s.",
                     f"See the logs in {self.directory.path / 'log'}.",
                 )
             time.sleep(_POLL_SECONDS)

@@ -223,6 +223,7 @@ def test_flags_win_over_environment_over_file(
         (("127.0.0.1:7000", "7000"), "'data_listen' is wrong.*not an address"),
         (('store_path = "/nowhere"', ""), "'store_path' is missing"),
         (('metaservers = ["127.0.0.1:7101", "127.0.0.1:7102"]', "metaservers = []"), "is empty"),
+        (("[options]", 'preallocation = "some"\n[options]'), "'falloc' or 'full'"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(
