@@ -48,7 +48,9 @@ class Buffer {
     size_t size;
     size_t capacity;
     uint32_t references;
-    bool resident;  // while free: its pages are there
+    bool resident;     // while free: its pages are there
+    bool own_mapping;  // not a part of a slab
+    bool prepared;
   };
   explicit Buffer(Block* block) : block_(block) {}
   void release();
@@ -69,7 +71,8 @@ class BufferPool {
   // system has no memory.
   Buffer take(size_t bytes);
   // Makes `count` free buffers for `bytes` each, so that as many can be taken without asking the
-  // system. They stay while there are no more than `cached_bytes_max` of free memory.
+  // system; in pages of 2 MiB where it has them, so that a payload is one piece for the device.
+  // They stay while there are no more than `cached_bytes_max` of free memory.
   void prepare(size_t bytes, size_t count);
   size_t used_bytes() const { return used_bytes_; }
 
@@ -77,8 +80,12 @@ class BufferPool {
   friend class Buffer;
   void give_back(Buffer::Block* block);
   void grow(size_t size_class);
-  std::vector<Buffer::Block*> free_[11];  // by size class
-  std::vector<std::byte*> slabs_;         // memory of the small classes
+  void cut(std::span<std::byte> memory, size_t size_class, bool own_mapping, bool prepared);
+  struct FreeBlocks {
+    std::vector<Buffer::Block*> prepared, others;  // those are taken first
+  };
+  FreeBlocks free_[11];  // by size class
+  std::vector<std::span<std::byte>> slabs_;
   size_t cached_bytes_ = 0, cached_bytes_max_, used_bytes_ = 0;
   Resident resident_;
 };

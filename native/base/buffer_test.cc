@@ -67,6 +67,28 @@ TEST(BufferPool, FreeMemoryBeyondTheLimitIsUsableAgain) {
   EXPECT_EQ(pool.used_bytes(), 0u);
 }
 
+TEST(BufferPool, WhatIsPreparedIsTakenFirstAndStays) {
+  for (auto resident : {BufferPool::Resident::kAtOnce, BufferPool::Resident::kOnUse}) {
+    BufferPool pool(16u << 20, resident);
+    pool.prepare(1u << 20, 3);  // four fit in two pages of 2 MiB
+    std::vector<std::byte*> first;
+    for (int round = 0; round < 2; ++round) {
+      std::vector<Buffer> held;
+      for (int i = 0; i < 5; ++i) {
+        held.push_back(pool.take(1u << 20));
+        std::memset(held.back().data(), round, held.back().capacity());
+        if (round == 0) first.push_back(held.back().data());
+        EXPECT_EQ(static_cast<size_t>(held.back().data() - first[0]) < (4u << 20), i < 4) << i;
+      }
+      for (int i = 1; i < 4; ++i) EXPECT_EQ(first[i], first[0] + (i << 20));
+      if (resident == BufferPool::Resident::kAtOnce) {
+        EXPECT_EQ(reinterpret_cast<uintptr_t>(first[0]) % (2u << 20), 0u);
+      }
+    }
+    EXPECT_EQ(pool.used_bytes(), 0u);
+  }
+}
+
 TEST(BufferPoolDeath, MisuseStopsTheProcess) {
   EXPECT_DEATH(
       {

@@ -49,6 +49,13 @@ Outcome StoreServer::format(io::Loop& loop, const StorePaths& paths, const Store
   return chunkstore::ChunkStore::format(loop, paths.data, options);
 }
 
+void StoreServer::prepare(base::BufferPool& pool) {
+  pool.prepare(4u << 10, 1024);
+  pool.prepare(64u << 10, 128);
+  pool.prepare(256u << 10, 32);
+  pool.prepare(kIoBytesMax, 44);
+}
+
 Result<bool> StoreServer::exists(io::Loop& loop, const StorePaths& paths) {
   return chunkstore::ChunkStore::exists(loop, paths.data);
 }

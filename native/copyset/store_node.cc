@@ -5,18 +5,6 @@
 #include "native/io/loop_thread.h"
 
 namespace curve::copyset {
-namespace {
-
-// As much as one client may have in flight (session_bytes_max), in the sizes that come most: a
-// client on this machine that writes because memory is short must not need more of it for that.
-void prepare(base::BufferPool& pool) {
-  pool.prepare(4u << 10, 1024);
-  pool.prepare(64u << 10, 128);
-  pool.prepare(256u << 10, 32);
-  pool.prepare(kIoBytesMax, 44);
-}
-
-}  // namespace
 
 struct StoreNode::State {
   std::unique_ptr<io::LoopThread> thread;
@@ -57,7 +45,7 @@ Result<std::unique_ptr<StoreNode>> StoreNode::open(const StorePaths& paths,
   auto bound = state->server->listen({listen});
   if (!bound) return bound.error();
   state->address = bound->text;
-  prepare(state->pool);
+  StoreServer::prepare(state->pool);
   State* raw = state.get();
   state->server->on_failure([raw](Code, std::string sentence) {
     raw->events.push({.type = StoreEventType::kStopped, .error = std::move(sentence)});

@@ -223,6 +223,9 @@ class StoreServer {
   static Outcome format(io::Loop& loop, const StorePaths& paths, const StoreFormat& format);
   // Whether format() came to its end there. Takes no lock.
   static Result<bool> exists(io::Loop& loop, const StorePaths& paths);
+  // As much as one client may have in flight (session_bytes_max), in the sizes that come most: a
+  // client on this machine that writes because memory is short must not need more of it for that.
+  static void prepare(base::BufferPool& pool);
   // Errors say which structure at which offset and what to do. `secret` is copied.
   static Result<std::unique_ptr<StoreServer>> open(io::Loop& loop, base::BufferPool& pool,
                                                    const StorePaths& paths,

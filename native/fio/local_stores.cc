@@ -82,6 +82,7 @@ struct Admission {
   auto loop = io::make_loop();
   if (!loop) die(loop.error().message);
   static base::BufferPool pool;
+  copyset::StoreServer::prepare(pool);
   const std::string path = directory + "/" + std::to_string(number);
   const auto paths = copyset::StorePaths::in(path);
   if (!std::filesystem::exists(paths.wal)) {
