@@ -23,6 +23,9 @@ foreach(language IN ITEMS C CXX)
 endforeach()
 
 add_compile_options(-fno-omit-frame-pointer)
+# A seed of the simulation is the same run on every machine, also where a processor could multiply
+# and add in one step with one rounding.
+add_compile_options(-ffp-contract=off)
 # Only the baseline that every x86-64 server of the last decade has; faster paths (CRC32C) are
 # chosen at run time.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
