@@ -80,6 +80,19 @@ struct TinyStores : Space {
     }
     return full;
   }
+  // 900 new blocks, so many apart: some find no space, more than `least` do, and nobody resigns.
+  void fill_each_other(uint64_t blocks_apart, size_t least) {
+    form();
+    fence(5, 1);
+    open_client(5, 1);
+    for (const uint64_t from : {0u, 8u << 10}) {
+      const size_t full = write_at_once(900, 4096, from, kBlockBytes * blocks_apart);
+      EXPECT_GT(full, 0u);
+      EXPECT_LT(full, 900u - least);
+    }
+    run_until([] {}, [&] { return in_step(); });
+    EXPECT_EQ(sum(&ServerCounters::resignations), 0u);
+  }
 };
 
 struct NoReserve : TinyStores {
@@ -104,34 +117,12 @@ TEST_F(SmallFollowers, AMajorityThatIsFullIsNoSpace) {
 
 // Several leaders fill the same followers with all that clients have, at once: what each of them
 // may have on its way has its space there.
-TEST_F(TinyStores, ManyLeadersFillEachOther) {
-  form();
-  fence(5, 1);
-  open_client(5, 1);
-  for (const uint64_t from : {0u, 8u << 10}) {
-    const size_t full = write_at_once(900, 4096, from, kBlockBytes * 8);
-    EXPECT_GT(full, 0u);
-    EXPECT_LT(full, 900u - 500u);
-  }
-  run_until([] {}, [&] { return in_step(); });
-  EXPECT_EQ(sum(&ServerCounters::resignations), 0u);
-}
+TEST_F(TinyStores, ManyLeadersFillEachOther) { fill_each_other(8, 500); }
 
 // The same where there is no room for more pages of the map, long before the blocks are used up: a
 // page has three or four of what is written here, so that how many writes find space depends on
 // which come first.
-TEST_F(TinyStores, ManyLeadersFillTheMapsOfEachOther) {
-  form();
-  fence(5, 1);
-  open_client(5, 1);
-  for (const uint64_t from : {0u, 8u << 10}) {
-    const size_t full = write_at_once(900, 4096, from, kBlockBytes * 17);
-    EXPECT_GT(full, 0u);
-    EXPECT_LT(full, 900u - 390u);
-  }
-  run_until([] {}, [&] { return in_step(); });
-  EXPECT_EQ(sum(&ServerCounters::resignations), 0u);
-}
+TEST_F(TinyStores, ManyLeadersFillTheMapsOfEachOther) { fill_each_other(16, 400); }
 
 // What waited for room in the log with blocks set aside once kept the writes before it, which have
 // to go first, from being let in: all of them waited for ever.
