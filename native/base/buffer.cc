@@ -84,7 +84,7 @@ BufferPool::~BufferPool() {
   for (auto& [prepared, others] : free_) {
     for (Buffer::Block* block : prepared) delete block;
     for (Buffer::Block* block : others) {
-      if (block->own_mapping) unmap(block->data, block->capacity, resident_);
+      if (block->capacity > kSlabClassBytesMax) unmap(block->data, block->capacity, resident_);
       delete block;
     }
   }
@@ -93,19 +93,17 @@ BufferPool::~BufferPool() {
 
 void BufferPool::grow(size_t size_class) {
   const size_t capacity = kClassBytesMin << size_class;
-  const bool own_mapping = capacity > kSlabClassBytesMax;
-  const size_t bytes = own_mapping ? capacity : kSlabBytes;
-  cut({map(bytes, resident_), bytes}, size_class, own_mapping, false);
+  const size_t bytes = capacity > kSlabClassBytesMax ? capacity : kSlabBytes;
+  cut({map(bytes, resident_), bytes}, size_class, false);
 }
 
-void BufferPool::cut(std::span<std::byte> memory, size_t size_class, bool own_mapping,
-                     bool prepared) {
+void BufferPool::cut(std::span<std::byte> memory, size_t size_class, bool prepared) {
   const size_t capacity = kClassBytesMin << size_class;
-  if (!own_mapping) slabs_.push_back(memory);
+  if (prepared || capacity <= kSlabClassBytesMax) slabs_.push_back(memory);
   auto& list = prepared ? free_[size_class].prepared : free_[size_class].others;
   for (size_t at = memory.size(); at > 0; at -= capacity) {  // lowest address is taken first
-    list.push_back(new Buffer::Block{this, memory.data() + at - capacity, 0, capacity, 0, true,
-                                     own_mapping, prepared});
+    list.push_back(
+        new Buffer::Block{this, memory.data() + at - capacity, 0, capacity, 0, true, prepared});
   }
   cached_bytes_ += memory.size();
   ASAN_POISON_MEMORY_REGION(memory.data(), memory.size());
@@ -133,14 +131,14 @@ void BufferPool::prepare(size_t bytes, size_t count) {
   const size_t size_class = class_of(bytes), wanted = count * (kClassBytesMin << size_class);
   const size_t slab = (wanted + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes;
   cut({resident_ == Resident::kAtOnce ? map_huge(slab) : map(slab, resident_), slab}, size_class,
-      false, true);
+      true);
 }
 
 void BufferPool::give_back(Buffer::Block* block) {
   used_bytes_ -= block->capacity;
   if (cached_bytes_ + block->capacity <= cached_bytes_max_) {
     cached_bytes_ += block->capacity;
-  } else if (block->own_mapping) {
+  } else if (!block->prepared && block->capacity > kSlabClassBytesMax) {
     unmap(block->data, block->capacity, resident_);
     delete block;
     return;

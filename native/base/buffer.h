@@ -48,8 +48,7 @@ class Buffer {
     size_t size;
     size_t capacity;
     uint32_t references;
-    bool resident;     // while free: its pages are there
-    bool own_mapping;  // not a part of a slab
+    bool resident;  // while free: its pages are there
     bool prepared;
   };
   explicit Buffer(Block* block) : block_(block) {}
@@ -80,7 +79,7 @@ class BufferPool {
   friend class Buffer;
   void give_back(Buffer::Block* block);
   void grow(size_t size_class);
-  void cut(std::span<std::byte> memory, size_t size_class, bool own_mapping, bool prepared);
+  void cut(std::span<std::byte> memory, size_t size_class, bool prepared);
   struct FreeBlocks {
     std::vector<Buffer::Block*> prepared, others;  // those are taken first
   };

@@ -116,7 +116,6 @@ void Repair::want(RepairWant want) {
   after(*job);
 }
 
-// What a deleted volume left is nobody's, and the next pass of the background step drops it.
 bool Repair::repairable(CopysetId copyset, VolumeId volume) const {
   const auto it = server_.copysets.find(copyset);
   return it != server_.copysets.end() && it->second->group && !it->second->fences.deleted(volume);

@@ -68,6 +68,11 @@ class Repair {
   void reply(const StoreId& peer, wire::Frame& frame);
   void examined(Request* request);  // a read of kRepairRequest is complete: a peer's or our own
 
+  // R6: not what a deleted volume left. A pass may have written in place, or been cut off while it
+  // did, what the deletion then took out of the overlay: no page has its checksums, and the next
+  // pass drops it all.
+  bool repairable(CopysetId copyset, VolumeId volume) const;
+
   // What a sector should hold now, by overlay and map.
   struct Expected {
     bool data = false;  // else it reads as zeros
@@ -78,7 +83,6 @@ class Repair {
  private:
   struct Job;
   void tick();
-  bool repairable(CopysetId copyset, VolumeId volume) const;
   bool go_on(Job& job);  // false: it is done
   void deliver(Job& job, Copyset& copyset);
   void expire(Job& job);

@@ -108,13 +108,6 @@ bool Scrub::being_filled(CopysetId copyset) const {
   return group != nullptr && group->raft().syncing();
 }
 
-// R6: a pass may have written in place, or been cut off while it did, what the deletion then took
-// out of the overlay: no page has its checksums, and the next pass drops it all.
-bool Scrub::deleted(CopysetId copyset, VolumeId volume) const {
-  const auto it = server_.copysets.find(copyset);
-  return it != server_.copysets.end() && it->second->fences.deleted(volume);
-}
-
 // False: that was the last one.
 bool Scrub::next_page() {
   if (at_.copyset && !being_filled(at_.copyset)) {
@@ -137,7 +130,8 @@ bool Scrub::next_page() {
 }
 
 bool Scrub::read_next_block() {
-  if (!at_.copyset || being_filled(at_.copyset) || deleted(at_.copyset, at_.chunk.volume))
+  if (!at_.copyset || being_filled(at_.copyset) ||
+      !server_.repair->repairable(at_.copyset, at_.chunk.volume))
     return false;
   for (; block_ < chunkstore::kBlocksPerPage; ++block_) {
     const uint32_t block = at_.page * chunkstore::kBlocksPerPage + block_;
@@ -183,7 +177,8 @@ void Scrub::block_done(int32_t result) {
     since_saved_ = 0;
     server_.background->applied();
   }
-  if (result < 0 && !being_filled(at_.copyset) && !deleted(at_.copyset, at_.chunk.volume)) {
+  if (result < 0 && !being_filled(at_.copyset) &&
+      server_.repair->repairable(at_.copyset, at_.chunk.volume)) {
     ++status_.damaged_blocks;
     const auto state = server_.store->block_state(at_.copyset, at_.chunk, read_op_.block);
     if (state.written)

@@ -63,7 +63,6 @@ class Scrub {
   void arm(uint64_t delay_ns);
   bool next_page();
   bool being_filled(CopysetId copyset) const;
-  bool deleted(CopysetId copyset, VolumeId volume) const;
   bool read_next_block();
   void page_done(int32_t result);
   void block_done(int32_t result);
