@@ -9,6 +9,13 @@
 
 namespace curve::sim {
 
+namespace {
+
+constexpr uint64_t kLookNs = 20 * kMillisecond;
+constexpr uint32_t kFullLooks = 4 * kSecond / kLookNs;
+
+}  // namespace
+
 bool Convergence::wait(const std::string& what, const std::function<bool()>& done,
                        const std::function<std::string()>& state) {
   if (verdict_.failed()) return false;
@@ -22,7 +29,7 @@ bool Convergence::wait(const std::string& what, const std::function<bool()>& don
                                     " s without faults: " + state() + describe_copysets());
       return false;
     }
-    world_.run_for(20 * kMillisecond);
+    world_.run_for(kLookNs);
   }
   return !verdict_.failed();
 }
@@ -47,7 +54,10 @@ std::string Convergence::describe_copysets() {
            std::to_string(status.wal_used_bytes >> 10) + " of " +
            std::to_string(status.wal_capacity_bytes >> 10) + " KiB, " +
            std::to_string(status.counters.checkpoints) + " checkpoints, " +
-           std::to_string(store->server().replica().pending_records()) + " records wait";
+           std::to_string(store->server().replica().pending_records()) + " records wait, " +
+           std::to_string(status.blocks_free) + " of " + std::to_string(status.blocks_total) +
+           " blocks are free, " + std::to_string(status.blocks_reserved) + " of them set aside, " +
+           std::to_string(status.blocks_pending_free) + " wait for a checkpoint";
   }
   return out;
 }
@@ -196,11 +206,44 @@ void Convergence::repair() {
   settle();
 }
 
+// R8 has a majority take what is written: a full minority may lag. Then an operator makes space, or
+// the metaserver moves a copyset away; nothing else has to help.
+bool Convergence::lags_for_space() {
+  constexpr uint64_t kEntryBlocksMax = kIoBytesMax / kBlockBytes + 1;
+  for (size_t index = 0; index < stores_.copysets().size(); ++index) {
+    Index highest = 0;
+    std::map<size_t, Index> has;
+    for (size_t number : stores_.copysets()[index]) {
+      StoreNode* store = stores_.running(number);
+      replica::ReplicaGroup* group =
+          store ? store->server().replica().find(stores_.copyset_id(index)) : nullptr;
+      if (!group) continue;
+      has[number] = group->raft().last_index();
+      highest = std::max(highest, has[number]);
+    }
+    for (const auto& [number, last] : has) {
+      const copyset::ServerStatus status = stores_.running(number)->server().status(false);
+      if (last < highest && status.blocks_pending_free == 0 &&
+          status.blocks_free - status.blocks_reserved < kEntryBlocksMax)
+        return true;
+    }
+  }
+  return false;
+}
+
 void Convergence::settle() {
   std::string why;
-  if (!wait(
-          "convergence of all replicas", [&] { return quiet(&why); }, [&] { return why; }))
-    return;
+  uint32_t looks = 0;
+  const auto done = [&] {
+    if (quiet(&why)) return true;
+    looks = lags_for_space() ? looks + 1 : 0;
+    if (looks >= kFullLooks && director_.give_up_a_volume()) {
+      ++verdict_.counts["volumes_given_up"];
+      looks = 0;
+    }
+    return false;
+  };
+  if (!wait("convergence of all replicas", done, [&] { return why; })) return;
   // The second one frees what the first one let go.
   checkpoint_all();
   if (!verdict_.failed()) checkpoint_all();

@@ -34,6 +34,7 @@ class Convergence {
   void repair();
   void checkpoint_all();
   bool quiet(std::string* why);
+  bool lags_for_space();
 
   World& world_;
   Verdict& verdict_;

@@ -40,7 +40,7 @@ void Director::act() {
   if (is(plan.exclusive)) return attach(volume, false);
   if (is(plan.shared)) return attach(volume, true);
   if (is(plan.detach)) return detach(volume);
-  if (is(plan.remove) && !deleted_.count(volume.id)) return remove(volume);
+  if (is(plan.remove) && !deleted_.count(volume.id)) return remove(volume, true);
   if (is(plan.resize)) return resize(volume);
 }
 
@@ -332,23 +332,33 @@ void Director::detach(Volume& volume) {
   begin_job(std::move(job));
 }
 
-void Director::remove(Volume& volume) {
+void Director::remove(Volume& volume, bool another) {
   volume.busy = true;
-  wants_volume_ = true;
+  wants_volume_ = another;
   auto all = [](const Attachment&) { return true; };
   fence_others(volume, all, true);
   Job job;
   job.volume = volume.id;
   job.remove = true;
-  job.done = [this, &volume, all] {
+  job.done = [this, &volume, all, another] {
     fence_others(volume, all, false);
     deleted_.insert(volume.id);
     ++verdict_.counts["deletions"];
-    wants_volume_ = false;
     // volume.busy stays: nothing is done with it any more. Another one takes its place.
+    if (!another) return;
+    wants_volume_ = false;
     world_.after(1, [this] { make_volume(); });
   };
   begin_job(std::move(job));
+}
+
+bool Director::give_up_a_volume() {
+  for (auto& volume : volumes_) {
+    if (volume->busy || deleted_.count(volume->id)) continue;
+    remove(*volume, false);
+    return true;
+  }
+  return false;
 }
 
 void Director::attach_all_afresh(std::function<void(Workload&)> attached) {

@@ -48,6 +48,9 @@ class Director {
   std::vector<Workload*> everybody();  // and fenced ones that still run
   const std::vector<std::unique_ptr<VolumeHistory>>& histories() const { return histories_; }
   bool is_deleted(VolumeId volume) const { return deleted_.count(volume) != 0; }
+  // As an operator would who needs space: one volume goes, and none takes its place. False: none is
+  // left.
+  bool give_up_a_volume();
 
  private:
   struct Volume;
@@ -82,7 +85,7 @@ class Director {
   void resize(Volume& volume);
   void attach(Volume& volume, bool shared);
   void detach(Volume& volume);
-  void remove(Volume& volume);
+  void remove(Volume& volume, bool another);
   void transfer_some();
   void begin_job(Job job);
   void push(uint64_t id);
