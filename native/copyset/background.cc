@@ -18,11 +18,14 @@ namespace curve::copyset {
 
 namespace {
 
-// Of the WAL's capacity: a pass begins when so much came since the last cut; so much stays for
-// followers that lag. Together they leave half of it for what arrives while a pass runs, which is
-// to need less: what arrives then is what the next pass begins with.
-constexpr uint64_t kPassShare = 4, kKeepShare = 4;
-constexpr double kPassRoom = 5.0 / 16;
+// Of the WAL's capacity: a pass begins when so much came since the last cut, so that nobody who
+// writes for a moment waits behind it; right behind another pass, which had to begin because much
+// came, it begins earlier, so that the next one goes as evenly. It is to end when kPassRoom came
+// since its cut: half of the log before, and kPassRoom, leave an eighth for a pass that is late. So
+// much stays for followers that lag. Large writes are in their place: a pass costs little, and what
+// they overwrote comes back by it.
+constexpr uint64_t kPassShare = 2, kNextPassShare = 4, kPlacedShare = 4, kKeepShare = 4;
+constexpr double kPassRoom = 3.0 / 8;
 constexpr double kLatest = 1.0 / 8;          // of a pass: with all blocks at a time from there on
 constexpr uint64_t kWritingNs = 20'000'000;  // after a write was applied
 
@@ -79,10 +82,10 @@ void Background::stop() {
   server_.loop.disarm(&timer_);
 }
 
-bool Background::much_came() const {
-  const uint64_t since = server_.wal->head_position() - last_cut_head_ +
-                         server_.external->placed_bytes() - last_cut_placed_;
-  return since > server_.wal->capacity_bytes() / kPassShare;
+bool Background::much_came(uint64_t share) const {
+  const uint64_t capacity = server_.wal->capacity_bytes();
+  return server_.wal->head_position() - last_cut_head_ > capacity / share ||
+         server_.external->placed_bytes() - last_cut_placed_ > capacity / kPlacedShare;
 }
 
 void Background::applied() {
@@ -91,7 +94,7 @@ void Background::applied() {
     dirty_since_ns_ = applied_ns_;
     if (!running_) arm();
   }
-  if (may_begin() && much_came()) begin();
+  if (may_begin() && much_came(kPassShare)) begin();
 }
 
 void Background::pressed() {
@@ -508,7 +511,7 @@ void Background::finish(Code code) {
     return server_.failed(code);
   }
   if (stopping_) return server_.check_stopped();
-  if (!requested_.empty() || much_came()) return begin();
+  if (!requested_.empty() || much_came(kNextPassShare)) return begin();
   arm();
 }
 
