@@ -376,20 +376,7 @@ TEST_F(ScrubTest, AStoreWithDamagedPagesIsFilledFromItsPeers) {
   const CopysetId copyset = copyset_of(5, 0);
   const int odd = (leader_of(copyset) + 1) % 3;
   stop_server(odd);
-  const std::string path = directory / std::to_string(odd) / "data";
-  const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
-  std::vector<std::byte> head(8u << 20);
-  ASSERT_EQ(::pread(fd, head.data(), head.size(), 0), static_cast<ssize_t>(head.size()));
-  int flipped = 0;
-  for (size_t at = 0; at < head.size(); at += 4096) {
-    if (std::memcmp(head.data() + at, "CPG1", 4) != 0) continue;
-    head[at + 900] ^= std::byte{1};
-    ASSERT_EQ(::pwrite(fd, head.data() + at + 900, 1, static_cast<off_t>(at + 900)), 1);
-    ++flipped;
-  }
-  ::fsync(fd);
-  ::close(fd);
-  EXPECT_GT(flipped, 0);
+  damage_pages(odd);
   open_server(odd);
   EXPECT_GT(servers[odd]->status(false).pages_lost, 0u);
   introduce(odd);

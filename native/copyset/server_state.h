@@ -325,6 +325,7 @@ struct StoreServer::State final : replica::StateMachine, io::Listener {
                 uint32_t* fresh);
   void settle_block(Copyset& copyset, const ChunkKey& chunk, uint32_t block);
   void sweep_reservations(Copyset& copyset);
+  bool reserve_logged(Copyset& copyset, Index applied);
   void reserve_recovered(Copyset& copyset);
   std::unordered_set<BlockKey, BlockKeyHash> pages_relied_on(const Copyset& copyset) const;
   void note_zero(Copyset& copyset, const RangeCommand& range, Index index);

@@ -11,6 +11,7 @@
 #include "native/base/log.h"
 #include "native/base/mutant.h"
 #include "native/copyset/server_state.h"
+#include "native/copyset/sync.h"
 
 namespace curve::copyset {
 
@@ -111,7 +112,10 @@ void StoreServer::State::settle_block(Copyset& copyset, const ChunkKey& chunk, u
 void StoreServer::State::sweep_reservations(Copyset& copyset) {
   if (copyset.reserved_blocks.empty() && copyset.reserved_pages.empty()) return;
   std::unordered_set<BlockKey, BlockKeyHash> coming;
-  for (Index index = copyset.applied + 1; index <= copyset.group->raft().last_index(); ++index) {
+  const Index last = copyset.sync && copyset.sync->log_has_no_space()
+                         ? copyset.applied
+                         : copyset.group->raft().last_index();
+  for (Index index = copyset.applied + 1; index <= last; ++index) {
     const replica::Entry* entry = replica->entry_at(*copyset.group, index);
     if (!entry) return;
     if (command_type(entry->head) != CommandType::kWrite) continue;
@@ -141,12 +145,11 @@ std::unordered_set<BlockKey, BlockKeyHash> StoreServer::State::pages_relied_on(
   return pages;
 }
 
-// Start-up: what the log brought back has its space before anything new gets some. It had it before
-// the restart, so there is enough.
-void StoreServer::State::reserve_recovered(Copyset& copyset) {
+// False: some of what is in the log behind `applied` has no space.
+bool StoreServer::State::reserve_logged(Copyset& copyset, Index applied) {
   bool enough = true;
   const Index last = copyset.group->raft().last_index();
-  for (Index index = copyset.applied + 1; index <= last; ++index) {
+  for (Index index = applied + 1; index <= last; ++index) {
     const replica::Entry* entry = replica->entry_at(*copyset.group, index);
     if (!entry || entry->type != raft::EntryType::kData) continue;
     const auto range = decode_range(entry->head);
@@ -158,6 +161,13 @@ void StoreServer::State::reserve_recovered(Copyset& copyset) {
                         nullptr) == Space::kOk;
     }
   }
+  return enough;
+}
+
+// Start-up: what the log brought back has its space before anything new gets some. It had it before
+// the restart, so there is enough.
+void StoreServer::State::reserve_recovered(Copyset& copyset) {
+  bool enough = reserve_logged(copyset, copyset.applied);
   copyset.overlay.visit_blocks([&](const ChunkKey& chunk, uint32_t block) {
     if (!copyset.overlay.active_has_data(chunk, block)) return;
     enough &= reserve(copyset, chunk, block * kSectorsPerBlock, 1, nullptr) == Space::kOk;

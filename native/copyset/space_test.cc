@@ -220,6 +220,27 @@ TEST_F(TinyStores, ADiscardedBlockThatIsWrittenAgainHasItsSpace) {
   }
 }
 
+// What stands in the log of a replica that is to be filled needs the blocks that are filled in, not
+// others beside them: 400 blocks, and the same 400 once more, are more than the store has.
+TEST_F(TinyStores, AReplicaThatIsFilledKeepsNoSpaceFromItself) {
+  lead_from_first();
+  fence(5, 1);
+  open_client(5, 1);
+  EXPECT_EQ(write_at_once(400, 4096, 0, kBlockBytes), 0u);
+  run_until([] {}, [&] { return in_step(); });
+  checkpoint_all();
+  EXPECT_EQ(write_at_once(400, 4096, 8192, kBlockBytes), 0u);
+  run_until([] {}, [&] { return in_step(); });
+  stop_server(2);
+  damage_pages(2);
+  open_server(2);
+  EXPECT_GT(servers[2]->status(false).pages_lost, 0u);
+  introduce(2);
+  run_until([] {}, [&] { return in_step(); });
+  checkpoint_all();
+  EXPECT_TRUE(contents(2) == contents(0));
+}
+
 // What the log brings back after a restart has its space before new writes get some.
 TEST_F(Space, ARestartedStoreKeepsWhatItHasPromised) {
   lead_from_first();

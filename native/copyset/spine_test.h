@@ -182,6 +182,23 @@ struct Spine : testing::Test {
     ::close(fd);
   }
 
+  // Every page of the map that the store has on its disk.
+  void damage_pages(int i) {
+    const int fd = ::open((directory / std::to_string(i) / "data").c_str(), O_RDWR | O_CLOEXEC);
+    std::vector<std::byte> head(8u << 20);
+    ASSERT_EQ(::pread(fd, head.data(), head.size(), 0), static_cast<ssize_t>(head.size()));
+    int flipped = 0;
+    for (size_t at = 0; at < head.size(); at += 4096) {
+      if (std::memcmp(head.data() + at, "CPG1", 4) != 0) continue;
+      head[at + 900] ^= std::byte{1};
+      ASSERT_EQ(::pwrite(fd, head.data() + at + 900, 1, static_cast<off_t>(at + 900)), 1);
+      ++flipped;
+    }
+    ::fsync(fd);
+    ::close(fd);
+    EXPECT_GT(flipped, 0);
+  }
+
   // All servers and the client.
   void restart(VolumeId volume, Epoch epoch) {
     close_client();

@@ -119,6 +119,9 @@ class SyncTarget {
   const StoreId& leader() const { return leader_; }
   // What the last checkpoint of the sync must say instead of the replica's own word.
   bool finishing() const { return phase_ == Phase::kFinishing; }
+  // R8: the replica acknowledges nothing (R10), so its log has no blocks set aside: what is filled
+  // in needs the same ones. Before the end it gets its own, see finish().
+  bool log_has_no_space() const;
   Index index() const { return index_; }
   uint64_t bytes_done() const { return bytes_done_; }
   uint64_t bytes_total() const { return std::max(bytes_total_, bytes_done_); }
@@ -142,6 +145,7 @@ class SyncTarget {
   void begin_list();
   void end_pass();
   void finish();
+  void wait_for_space();
   Index unchanged_since() const;
 
   StoreServer::State& server_;
@@ -161,6 +165,7 @@ class SyncTarget {
   std::vector<std::byte> fences_;
   uint32_t listed_ = 0;
   bool waits_for_space_ = false;
+  uint64_t said_waits_ns_ = 0;
   bool listing_ = false, all_listed_ = false, begin_sent_ = false;
   uint64_t begin_after_ns_ = 0;
   chunkstore::PageId last_page_;

@@ -22,6 +22,7 @@ namespace {
 
 constexpr uint64_t kPollNs = 20'000'000;
 constexpr uint64_t kRetryNs = 200'000'000;
+constexpr uint64_t kSayAgainNs = 10'000'000'000;
 constexpr uint64_t kTargetWindows = 4;  // all copysets together, in windows of one
 constexpr uint32_t kPassesMax = 32;     // of a leader that does not keep to that
 
@@ -60,6 +61,11 @@ Index SyncTarget::unchanged_since() const {
   return std::max(passed_, copyset_.group->raft().damaged() ? 0 : copyset_.applied);
 }
 
+bool SyncTarget::log_has_no_space() const {
+  return (phase_ == Phase::kBeginning || phase_ == Phase::kListing) &&
+         !CURVE_MUTANT("r8_fill_beside_the_log");
+}
+
 // R10: the state is durable before the first change.
 void SyncTarget::start() {
   ++server_.counters.syncs_started;
@@ -70,6 +76,7 @@ void SyncTarget::start() {
     if (alive.expired() || code != Code::kOk) return;
     server_.external->let_go_of(copyset_.id);  // R4: blocks are changed in place from here on
     phase_ = Phase::kBeginning;
+    server_.sweep_reservations(copyset_);
     restart(leader_);
   });
   server_.loop.arm(&timer_, server_.loop.now_ns() + kPollNs);
@@ -367,6 +374,14 @@ void SyncTarget::mark_complete() {
   complete_.clear();
 }
 
+void SyncTarget::wait_for_space() {
+  server_.wants_space = waits_for_space_ = true;
+  const uint64_t now = server_.loop.now_ns();
+  if (said_waits_ns_ != 0 && now < said_waits_ns_ + kSayAgainNs) return;
+  said_waits_ns_ = now;
+  base::log(base::LogLevel::kError, "sync_waits_for_space", {{"copyset", copyset_.id}});
+}
+
 // R8: what is filled in takes no block that was promised to a write. False: there is none now.
 bool SyncTarget::reserve(Write& write) {
   const chunkstore::WriteOp& op = write.op;
@@ -375,8 +390,7 @@ bool SyncTarget::reserve(Write& write) {
   const auto page = static_cast<uint8_t>(op.block / chunkstore::kBlocksPerPage);
   const uint32_t pages = server_.store->has_page({copyset_.id, op.chunk, page}) ? 0 : 1;
   if (!server_.store->reserve(1, pages, true)) {
-    if (!std::exchange(waits_for_space_, true))
-      base::log(base::LogLevel::kError, "sync_waits_for_space", {{"copyset", copyset_.id}});
+    wait_for_space();
     return false;
   }
   waits_for_space_ = false;
@@ -385,7 +399,10 @@ bool SyncTarget::reserve(Write& write) {
   return true;
 }
 
+// R8: from here on it acknowledges again, and what it has in its log behind S will be applied.
 void SyncTarget::finish() {
+  if (!server_.reserve_logged(copyset_, index_)) return wait_for_space();  // with the next pump()
+  waits_for_space_ = false;
   phase_ = Phase::kFinishing;
   server_.replica->prepare_finish_sync(
       *copyset_.group, index_, term_, [this, alive = std::weak_ptr<bool>(alive_)](Code code) {

@@ -13,6 +13,7 @@ namespace {
 
 constexpr uint64_t kLookNs = 20 * kMillisecond;
 constexpr uint32_t kFullLooks = 4 * kSecond / kLookNs;
+constexpr uint64_t kEntryBlocksMax = kIoBytesMax / kBlockBytes + 1;
 
 }  // namespace
 
@@ -209,7 +210,6 @@ void Convergence::repair() {
 // R8 has a majority take what is written: a full minority may lag. Then an operator makes space, or
 // the metaserver moves a copyset away; nothing else has to help.
 bool Convergence::lags_for_space() {
-  constexpr uint64_t kEntryBlocksMax = kIoBytesMax / kBlockBytes + 1;
   for (size_t index = 0; index < stores_.copysets().size(); ++index) {
     Index highest = 0;
     std::map<size_t, Index> has;
@@ -222,13 +222,48 @@ bool Convergence::lags_for_space() {
       highest = std::max(highest, has[number]);
     }
     for (const auto& [number, last] : has) {
-      const copyset::ServerStatus status = stores_.running(number)->server().status(false);
-      if (last < highest && status.blocks_pending_free == 0 &&
-          status.blocks_free - status.blocks_reserved < kEntryBlocksMax)
-        return true;
+      if (last < highest && blocks_free(number) < kEntryBlocksMax) return true;
     }
   }
   return false;
+}
+
+uint64_t Convergence::blocks_free(size_t number) {
+  const copyset::ServerStatus status = stores_.running(number)->server().status(false);
+  return status.blocks_free + status.blocks_pending_free - status.blocks_reserved;
+}
+
+// What the other replicas of all that is on the store hold does not fit into it.
+bool Convergence::needs_more_than_it_has(size_t number) {
+  uint64_t needed = kEntryBlocksMax;
+  for (size_t index = 0; index < stores_.copysets().size(); ++index) {
+    const auto& members = stores_.copysets()[index];
+    if (std::find(members.begin(), members.end(), number) == members.end()) continue;
+    uint64_t most = 0;
+    for (size_t member : members) {
+      StoreNode* store = stores_.running(member);
+      if (!store) continue;
+      std::set<std::pair<ChunkKey, uint32_t>> blocks;
+      store->server().visit_sectors(
+          stores_.copyset_id(index),
+          [&](const ChunkKey& chunk, uint32_t sector, copyset::StoreServer::SectorView view) {
+            if (view.written) blocks.emplace(chunk, sector / kSectorsPerBlock);
+          });
+      most = std::max<uint64_t>(most, blocks.size());
+    }
+    needed += most;
+  }
+  return needed > stores_.running(number)->server().status(false).blocks_total;
+}
+
+void Convergence::make_space() {
+  for (size_t number = 0; number < stores_.count(); ++number) {
+    if (!stores_.running(number) || blocks_free(number) >= kEntryBlocksMax ||
+        !needs_more_than_it_has(number) || !director_.give_up_a_volume())
+      continue;
+    ++verdict_.counts["volumes_given_up"];
+    return;
+  }
 }
 
 void Convergence::settle() {
@@ -237,10 +272,7 @@ void Convergence::settle() {
   const auto done = [&] {
     if (quiet(&why)) return true;
     looks = lags_for_space() ? looks + 1 : 0;
-    if (looks >= kFullLooks && director_.give_up_a_volume()) {
-      ++verdict_.counts["volumes_given_up"];
-      looks = 0;
-    }
+    if (looks % kFullLooks == kFullLooks - 1) make_space();
     return false;
   };
   if (!wait("convergence of all replicas", done, [&] { return why; })) return;

@@ -35,6 +35,9 @@ class Convergence {
   void checkpoint_all();
   bool quiet(std::string* why);
   bool lags_for_space();
+  uint64_t blocks_free(size_t number);
+  bool needs_more_than_it_has(size_t number);
+  void make_space();
 
   World& world_;
   Verdict& verdict_;

@@ -77,7 +77,7 @@ bool Disk::flip_bit(const std::string& path, uint64_t offset_min, uint64_t offse
   if (first >= last) return false;
   for (int attempt = 0; attempt < 1000; ++attempt) {
     const uint64_t page = random_.between(first, last - 1);
-    if (!file->page(page) || file->stable.count(page)) continue;
+    if (!file->page(page) || file->stable.count(page) || is_unsettled(*file, page)) continue;
     const uint64_t bit = random_.below(kPageBytes * 8);
     file->page(page)[bit / 8] ^= std::byte{1} << (bit % 8);
     world_.trace(&node_, "bit_flip", page * kPageBytes + bit / 8);
@@ -86,6 +86,25 @@ bool Disk::flip_bit(const std::string& path, uint64_t offset_min, uint64_t offse
     return true;
   }
   return false;
+}
+
+void Disk::note_write(const VirtualFile& file, const Inflight& item) {
+  if (file.path == log_path_) {
+    log_written_bytes_ += item.bytes;
+    while (!unsettled_.empty() &&
+           log_written_bytes_ - unsettled_.front().log_written_bytes > log_settled_bytes_)
+      unsettled_.pop_front();
+  } else if (file.path == lossy_path_ && item.op->durable && log_settled_bytes_ != 0) {
+    unsettled_.push_back({item.offset, item.bytes, log_written_bytes_});
+  }
+}
+
+bool Disk::is_unsettled(const VirtualFile& file, uint64_t page) const {
+  return file.path == lossy_path_ &&
+         std::any_of(unsettled_.begin(), unsettled_.end(), [page](const Unsettled& write) {
+           return write.offset / kPageBytes <= page &&
+                  page * kPageBytes < write.offset + write.bytes;
+         });
 }
 
 // --- open and close ---
@@ -285,6 +304,7 @@ int32_t Disk::apply(Inflight& item) {
                    {static_cast<const std::byte*>(part.iov_base), part.iov_len}, item.op->durable);
         at += part.iov_len;
       }
+      note_write(file, item);
       return static_cast<int32_t>(item.bytes);
     }
     case Kind::kSync:

@@ -106,6 +106,12 @@ class Disk {
   void set_lossy(const std::string& path, uint64_t offset_min) {
     lossy_path_ = path, lossy_min_ = offset_min;
   }
+  // R4: a durable write to the lossy path stands beside an append to `path`. Like the last appends
+  // it does not rot before so many bytes of `path` were written behind it: only later appends say
+  // that it was acknowledged.
+  void set_log(const std::string& path, uint64_t settled_bytes) {
+    log_path_ = path, log_settled_bytes_ = settled_bytes;
+  }
   void lose_blocks_until(uint64_t world_ns, double lost_chance, double misdirected_chance) {
     lose_until_ = world_ns, lost_chance_ = lost_chance, misdirected_chance_ = misdirected_chance;
   }
@@ -165,6 +171,8 @@ class Disk {
   bool refuses_read(const VirtualFile& file, uint64_t offset, uint64_t bytes);
   // Where the write lands; nothing: nowhere.
   std::optional<uint64_t> landing(const VirtualFile& file, uint64_t offset, uint64_t bytes);
+  void note_write(const VirtualFile& file, const Inflight& item);
+  bool is_unsettled(const VirtualFile& file, uint64_t page) const;
   bool sync_step();  // true: crash now
   static std::vector<std::byte> gather(const io::FileOp* op, uint64_t bytes);
 
@@ -182,6 +190,12 @@ class Disk {
   DiskFaults timed_faults_;
   std::string lossy_path_;
   uint64_t lossy_min_ = 0, lose_until_ = 0;
+  std::string log_path_;
+  uint64_t log_settled_bytes_ = 0, log_written_bytes_ = 0;
+  struct Unsettled {
+    uint64_t offset, bytes, log_written_bytes;
+  };
+  std::deque<Unsettled> unsettled_;  // of the lossy path
   std::string refused_path_;
   uint64_t refused_from_ = 0, refused_to_ = 0, refuse_until_ = 0;
   double lost_chance_ = 0, misdirected_chance_ = 0;

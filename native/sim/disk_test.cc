@@ -209,5 +209,33 @@ TEST(Disk, FlippedBitIsOneBit) {
   EXPECT_EQ(bits, 1);
 }
 
+TEST(Disk, WhatTheLogDoesNotCoverYetDoesNotRot) {
+  Machine m(1);
+  m.node.disk->set_lossy("/f", 0);
+  m.node.disk->set_log("/log", 4096);
+  io::FileOptions options;
+  options.create = true;
+  auto opened = io::File::open(*m.node.loop, "/log", options);
+  ASSERT_TRUE(opened.ok());
+  io::File log = std::move(*opened);
+  ASSERT_EQ(log.allocate_zeroed_sync(1 << 20), 0);
+  const auto append = [&] {
+    std::swap(log, m.file);
+    m.write(0, 1, 4096, true);
+    std::swap(log, m.file);
+  };
+  const auto rots = [&] { return m.node.disk->flip_bit("/f", 4096, 8192, nullptr); };
+  m.write(4096, 5, 4096, true);
+  append();
+  EXPECT_FALSE(rots());
+  append();
+  EXPECT_TRUE(rots());
+  m.write(4096, 5, 4096, false);  // not told to anybody: nothing has to cover it
+  m.submit = [&](io::FileOp& o) { m.file.sync(&o); };
+  io::FileOp sync;
+  EXPECT_EQ(m.wait(sync), 0);
+  EXPECT_TRUE(rots());
+}
+
 }  // namespace
 }  // namespace curve::sim

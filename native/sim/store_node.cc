@@ -91,6 +91,7 @@ std::unique_ptr<Process> StoreNodes::boot(size_t number, io::Loop& loop) {
   if (!server) return refuse(server.error());
   store->server_ = std::move(*server);
   at.disk->set_lossy(paths.data, geometry(number).pages_offset);
+  at.disk->set_log(paths.wal, wal_settled_bytes(plan_));
   checker_.restarted(at.id);
   store->server_->on_failure([this, &at](Code code, const std::string& why) {
     if (at.disk->gave_errors()) return ended_(at);
@@ -208,7 +209,7 @@ void StoreNodes::rot(Node& at, Random& random) {
   const auto layout = geometry(number_of(at.id));
   if (dice < 90)
     at.disk->flip_bit("/store/data", layout.pages_offset, layout.blocks_offset, nullptr);
-  else if (store)  // at rest the payloads of the last appends stand there, too (R4)
+  else
     at.disk->flip_bit("/store/data", layout.blocks_offset, layout.bytes, nullptr);
 }
 
