@@ -94,7 +94,8 @@ void Disk::note_write(const VirtualFile& file, const Inflight& item) {
     while (!unsettled_.empty() &&
            log_written_bytes_ - unsettled_.front().log_written_bytes > log_settled_bytes_)
       unsettled_.pop_front();
-  } else if (file.path == lossy_path_ && item.op->durable && log_settled_bytes_ != 0) {
+  } else if (file.path == lossy_path_ && item.op->durable && item.offset >= unsettled_min_ &&
+             log_settled_bytes_ != 0) {
     unsettled_.push_back({item.offset, item.bytes, log_written_bytes_});
   }
 }

@@ -106,11 +106,11 @@ class Disk {
   void set_lossy(const std::string& path, uint64_t offset_min) {
     lossy_path_ = path, lossy_min_ = offset_min;
   }
-  // R4: a durable write to the lossy path stands beside an append to `path`. Like the last appends
-  // it does not rot before so many bytes of `path` were written behind it: only later appends say
-  // that it was acknowledged.
-  void set_log(const std::string& path, uint64_t settled_bytes) {
-    log_path_ = path, log_settled_bytes_ = settled_bytes;
+  // R4: a durable write to the lossy path, behind `offset_min`, stands beside an append to `path`.
+  // Like the last appends it does not rot before so many bytes of `path` were written behind it:
+  // only later appends say that it was acknowledged.
+  void set_log(const std::string& path, uint64_t settled_bytes, uint64_t offset_min) {
+    log_path_ = path, log_settled_bytes_ = settled_bytes, unsettled_min_ = offset_min;
   }
   void lose_blocks_until(uint64_t world_ns, double lost_chance, double misdirected_chance) {
     lose_until_ = world_ns, lost_chance_ = lost_chance, misdirected_chance_ = misdirected_chance;
@@ -191,7 +191,7 @@ class Disk {
   std::string lossy_path_;
   uint64_t lossy_min_ = 0, lose_until_ = 0;
   std::string log_path_;
-  uint64_t log_settled_bytes_ = 0, log_written_bytes_ = 0;
+  uint64_t log_settled_bytes_ = 0, log_written_bytes_ = 0, unsettled_min_ = 0;
   struct Unsettled {
     uint64_t offset, bytes, log_written_bytes;
   };

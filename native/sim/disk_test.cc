@@ -212,7 +212,7 @@ TEST(Disk, FlippedBitIsOneBit) {
 TEST(Disk, WhatTheLogDoesNotCoverYetDoesNotRot) {
   Machine m(1);
   m.node.disk->set_lossy("/f", 0);
-  m.node.disk->set_log("/log", 4096);
+  m.node.disk->set_log("/log", 4096, 0);
   io::FileOptions options;
   options.create = true;
   auto opened = io::File::open(*m.node.loop, "/log", options);

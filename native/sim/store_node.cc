@@ -91,7 +91,7 @@ std::unique_ptr<Process> StoreNodes::boot(size_t number, io::Loop& loop) {
   if (!server) return refuse(server.error());
   store->server_ = std::move(*server);
   at.disk->set_lossy(paths.data, geometry(number).pages_offset);
-  at.disk->set_log(paths.wal, wal_settled_bytes(plan_));
+  at.disk->set_log(paths.wal, wal_settled_bytes(plan_), geometry(number).blocks_offset);
   checker_.restarted(at.id);
   store->server_->on_failure([this, &at](Code code, const std::string& why) {
     if (at.disk->gave_errors()) return ended_(at);
