@@ -122,8 +122,10 @@ void StoreServer::State::role_changed(replica::ReplicaGroup& group) {
   // R8: what an earlier leader's entries take is known by what is set aside here.
   copyset.new_blocks.clear();
   copyset.stuck_for = 0;
-  if (group.is_leader())
+  if (group.is_leader()) {
     note_new_blocks(copyset, group.raft().last_index(), copyset.reserved_blocks.size());
+    scrub->leads(copyset);
+  }
   // R10: found half filled at start-up: filling begins again with whoever leads.
   const StoreId leader = group.raft().leader();
   if (group.raft().syncing() && !leader.is_none() && leader != identity.id)

@@ -1,6 +1,8 @@
 // Comparing the replicas of a chunk at one log index. See scrub.h.
 #include <algorithm>
 #include <cstring>
+#include <functional>
+#include <numeric>
 
 #include "native/base/crc32c.h"
 #include "native/base/log.h"
@@ -17,6 +19,8 @@ namespace {
 constexpr uint64_t kAnswerNs = 5'000'000'000, kVerifyNs = 60'000'000'000;
 constexpr uint64_t kTickNs = 100'000'000;
 constexpr uint32_t kChecksAtOnce = 4, kRepeatsMax = 64;
+constexpr uint64_t kLatelyNs = 10'000'000'000;
+constexpr size_t kComparedMax = 64;
 
 }  // namespace
 
@@ -120,6 +124,10 @@ void Scrub::applied(Copyset& copyset, const DigestCommand& command, Index index)
   if (mine ? !comparisons_.contains(command.id) : !server_.replica->peer_connection(command.asker))
     return;  // nobody waits for it (any more): a replay, for example
   const ChunkKey chunk{command.volume, command.chunk};
+  if (!mine) {
+    compared_.push_back({copyset.id, chunk, server_.loop.now_ns()});
+    if (compared_.size() > kComparedMax) compared_.pop_front();
+  }
   ChunkDigestBody body;
   body.copyset = copyset.id;
   body.volume = command.volume;
@@ -251,6 +259,12 @@ void Scrub::expire() {
   for (const auto& [id, comparison] : comparisons_)
     if (server_.loop.now_ns() >= comparison->deadline_ns) late.push_back(id);
   for (uint64_t id : late) end(id, Code::kOk);
+  for (const Compared& each : std::exchange(again_, {})) {
+    const auto it = server_.copysets.find(each.copyset);
+    if (it == server_.copysets.end() || !it->second->group || !it->second->group->is_leader())
+      continue;
+    compare(*it->second, each.chunk, false, [](Comparison&, Code) {});
+  }
   if (!comparisons_.empty() && !stopped_)
     server_.loop.arm(&expire_timer_, server_.loop.now_ns() + kTickNs);
 }
@@ -308,22 +322,64 @@ void Scrub::restore(Comparison& comparison, const Digests& wanted) {
   auto own = comparison.answers.find(server_.identity.id);
   if (own == comparison.answers.end() || comparison.answers.size() != comparison.members.size())
     return;
+  std::vector<uint16_t> odd;  // here
   for (uint16_t block = 0; block < kBlocksPerChunk; ++block) {
     size_t same = 0;
     for (const auto& [store, answer] : comparison.answers)
       same += answer.digests[block] == wanted[block];
     if (same == comparison.answers.size()) continue;
-    if (own->second.digests[block] != wanted[block] || 2 * same <= comparison.members.size()) {
-      base::log(base::LogLevel::kError, "difference_not_repaired",
-                {{"copyset", comparison.copyset},
-                 {"volume", comparison.chunk.volume},
-                 {"chunk", uint64_t{comparison.chunk.chunk}},
-                 {"block", uint64_t{block}},
-                 {"why", std::string("the leader does not hold what most replicas hold")}});
-      continue;
+    const bool most_have = 2 * same > comparison.members.size();
+    if (most_have && own->second.digests[block] == wanted[block]) {
+      restore_block(comparison.copyset, comparison.chunk, block);
+    } else {
+      odd.push_back(block);
     }
-    restore_block(comparison.copyset, comparison.chunk, block);
   }
+  if (odd.empty() || hand_over(comparison, wanted)) return;
+  for (uint16_t block : odd) {
+    base::log(base::LogLevel::kError, "difference_not_repaired",
+              {{"copyset", comparison.copyset},
+               {"volume", comparison.chunk.volume},
+               {"chunk", uint64_t{comparison.chunk.chunk}},
+               {"block", uint64_t{block}},
+               {"why", std::string("there is nothing that most replicas hold, or their store "
+                                   "cannot lead now")}});
+  }
+}
+
+// To the member that differs least from what most hold, if that is less than the leader does: it
+// compares again (leads()), and can restore more. So it ends.
+bool Scrub::hand_over(Comparison& comparison, const Digests& wanted) {
+  const auto differs = [&](const Answer& answer) {
+    return std::inner_product(wanted.begin(), wanted.end(), answer.digests.begin(), size_t{0},
+                              std::plus<>(), std::not_equal_to<>());
+  };
+  const auto best = std::min_element(
+      comparison.answers.begin(), comparison.answers.end(),
+      [&](const auto& a, const auto& b) { return differs(a.second) < differs(b.second); });
+  const auto it = server_.copysets.find(comparison.copyset);
+  if (it == server_.copysets.end() || !it->second->group ||
+      differs(best->second) >= differs(comparison.answers.at(server_.identity.id)))
+    return false;
+  raft::Group& raft = it->second->group->raft();
+  if (raft.transfer_to(best->first, server_.loop.now_ns()) != Code::kOk) return false;
+  base::log(base::LogLevel::kWarning, "leader_differs",
+            {{"copyset", comparison.copyset},
+             {"volume", comparison.chunk.volume},
+             {"chunk", uint64_t{comparison.chunk.chunk}},
+             {"now_leads", best->first.text()}});
+  return true;
+}
+
+// Soon: not from within raft.
+void Scrub::leads(const Copyset& copyset) {
+  const uint64_t now = server_.loop.now_ns();
+  std::erase_if(compared_, [&](const Compared& each) {
+    if (each.copyset != copyset.id) return false;
+    if (now < each.at_ns + kLatelyNs) again_.push_back(each);
+    return true;
+  });
+  if (!again_.empty() && !stopped_) server_.loop.arm(&expire_timer_, now);
 }
 
 // Our content, checked, as an entry of the log like any other.

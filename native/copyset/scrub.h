@@ -2,7 +2,8 @@
 // is damaged is repaired (repair.h). Replicas are compared: an entry of the log (kDigest) makes
 // each of them say what it holds of a chunk at that very index, whatever goes on meanwhile (R6);
 // where one differs from most others, the leader writes its own content again, as an entry like any
-// other. Source files: scrub.cc (reading), compare.cc (comparing).
+// other; where it is the leader, another one leads, and compares again. Source files: scrub.cc
+// (reading), compare.cc (comparing).
 //
 // Invariants: one block is read at a time; foreground work goes first. The position is part of the
 // store's record in the checkpoint, so that a restart goes on where it was. A rewrite is proposed
@@ -10,6 +11,7 @@
 // content is what it has applied (R11). One loop thread.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -48,6 +50,7 @@ class Scrub {
   void applied(Copyset& copyset, const DigestCommand& command, Index index);
   void digest(const StoreId& peer, wire::Frame& frame);
   void peer_closed(const StoreId& peer);
+  void leads(const Copyset& copyset);  // this store, from now on
 
  private:
   using Digests = std::array<uint32_t, kBlocksPerChunk>;
@@ -83,6 +86,7 @@ class Scrub {
   void expire();
   static Digests most(const Comparison& comparison, const StoreId& self);
   void restore(Comparison& comparison, const Digests& wanted);
+  bool hand_over(Comparison& comparison, const Digests& wanted);
   void restore_block(CopysetId id, const ChunkKey& chunk, uint16_t block);
   bool change_is_coming(Copyset& copyset, const ChunkKey& chunk, uint16_t block) const;
   void propose_restore(Copyset& copyset, const ChunkKey& chunk, uint16_t block,
@@ -104,6 +108,13 @@ class Scrub {
   uint64_t next_id_ = 0;
   std::map<uint64_t, std::unique_ptr<Comparison>> comparisons_;
   std::map<Reader*, std::unique_ptr<Reader>> readers_;
+  struct Compared {
+    CopysetId copyset = 0;
+    ChunkKey chunk;
+    uint64_t at_ns = 0;
+  };
+  std::deque<Compared> compared_;  // for others, lately
+  std::vector<Compared> again_;    // is led here now
 };
 
 }  // namespace curve::copyset
