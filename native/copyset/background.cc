@@ -18,14 +18,15 @@ namespace curve::copyset {
 
 namespace {
 
-// Of the WAL's capacity: a pass begins when so much came since the last cut, so that nobody who
+// Of the WAL's capacity: a pass begins when kPassShare came since the last cut, so that nobody who
 // writes for a moment waits behind it; right behind another pass, which had to begin because much
 // came, it begins earlier, so that the next one goes as evenly. It is to end when kPassRoom came
-// since its cut: half of the log before, and kPassRoom, leave an eighth for a pass that is late. So
-// much stays for followers that lag. Large writes are in their place: a pass costs little, and what
-// they overwrote comes back by it.
-constexpr uint64_t kPassShare = 2, kNextPassShare = 4, kPlacedShare = 4, kKeepShare = 4;
-constexpr double kPassRoom = 3.0 / 8;
+// since its cut. The log is let go at its end only: what is left beside both, more than a quarter,
+// is for a pass that is late, since a log that is full keeps everybody waiting for that end.
+// kKeepShare stays for followers that lag. Large writes are in their place: a pass costs little,
+// and what they overwrote comes back by it.
+constexpr double kPassShare = 3.0 / 8, kNextPassShare = 1.0 / 4, kPassRoom = 5.0 / 16;
+constexpr uint64_t kPlacedShare = 4, kKeepShare = 4;
 constexpr double kLatest = 1.0 / 8;          // of a pass: with all blocks at a time from there on
 constexpr uint64_t kWritingNs = 20'000'000;  // after a write was applied
 
@@ -82,9 +83,10 @@ void Background::stop() {
   server_.loop.disarm(&timer_);
 }
 
-bool Background::much_came(uint64_t share) const {
+bool Background::much_came(double share) const {
   const uint64_t capacity = server_.wal->capacity_bytes();
-  return server_.wal->head_position() - last_cut_head_ > capacity / share ||
+  const auto came = static_cast<double>(server_.wal->head_position() - last_cut_head_);
+  return came > share * static_cast<double>(capacity) ||
          server_.external->placed_bytes() - last_cut_placed_ > capacity / kPlacedShare;
 }
 

@@ -36,7 +36,7 @@ class Background {
   void on_timer();
   void arm();
   bool may_begin() const { return !running_ && !stopping_ && !failed_; }
-  bool much_came(uint64_t share) const;
+  bool much_came(double share) const;
   void begin();
   void sort_work();
   void after_commits(Code code);
