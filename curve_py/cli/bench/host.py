@@ -75,11 +75,14 @@ class Watch:
         self._pids: dict[int, str] = {}
         self._last: dict[str, float] = {}
         self._snapshots: list[_Snapshot] = []
+        self._taking = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def follow(self, role: str, *pids: int) -> None:
+        """What these processes have spent before does not count in a span that begins later."""
         self._pids |= dict.fromkeys(pids, role)
+        self._take()
 
     def __enter__(self) -> Watch:
         self._take()
@@ -96,6 +99,10 @@ class Watch:
             self._take()
 
     def _take(self) -> None:
+        with self._taking:
+            self._take_alone()
+
+    def _take_alone(self) -> None:
         at = time.time_ns()
         values = {"cpu": parse_stat(Path("/proc/stat").read_text()) / self._ticks}
         written = parse_diskstats(Path("/proc/diskstats").read_text(), self._device)

@@ -114,6 +114,17 @@ def test_spans_are_interpolated(tmp_path: Path) -> None:
     assert (whole.seconds, whole.cpu_seconds) == (4.0, 4.0)
 
 
+def test_what_was_spent_before_does_not_count(tmp_path: Path) -> None:
+    while time.process_time() < 1.0:
+        pass
+    with Watch(tmp_path) as watch:
+        watch.follow("self", os.getpid())
+        begin = time.time_ns()
+        time.sleep(0.15)
+        usage = watch.between(begin, time.time_ns())
+    assert usage.roles["self"] < 0.5
+
+
 def test_this_machine_can_be_watched(tmp_path: Path) -> None:
 
     with Watch(tmp_path) as watch:
