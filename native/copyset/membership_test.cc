@@ -219,9 +219,13 @@ TEST_F(Membership, ASecondPassTakesInWhatChangedDuringTheFirst) {
   EXPECT_TRUE(whole == contents(3));
 }
 
+struct ShortLogs : Membership {  // no more of them is kept than has to be
+  ShortLogs() { options.checkpoint_idle_ns = options.checkpoint_interval_ns = 200'000'000; }
+};
+
 // R10: a filling ends though somebody writes to every block again and again, faster than it goes
 // on.
-TEST_F(Membership, WritersAreSlowedToWhatAFillingCanFollow) {
+TEST_F(ShortLogs, WritersAreSlowedToWhatAFillingCanFollow) {
   const CopysetId copyset = id(base::copyset_index(5, 0, kCopysets));
   const uint64_t bytes = fill_beyond_the_logs();
   struct Writer : client::IoRequest {
