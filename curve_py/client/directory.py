@@ -53,6 +53,15 @@ class Description:
     removed: list[str] = field(default_factory=list)
     version: int = DESCRIPTION_VERSION
 
+    def addresses(self) -> set[str]:
+        """HOST:PORT of everything that listens, or will."""
+        found: set[str] = set()
+        for meta in self.metaservers:
+            found |= {meta.grpc_address, meta.peer_address, meta.http_address}
+        for chunk in self.chunkservers:
+            found |= {chunk.data_address, chunk.admin_address, chunk.http_address}
+        return found
+
 
 def default_directory() -> Path:
     """$CURVE_DIR, else ~/.local/state/curve/cluster (XDG_STATE_HOME is honoured)."""

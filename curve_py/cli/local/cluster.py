@@ -136,7 +136,7 @@ class LocalCluster:
 
     def _add_chunkservers(self, description: Description, count: int, store_bytes: int) -> None:
         self._check_space(count, store_bytes)
-        free = iter(free_addresses(3 * count))
+        free = iter(free_addresses(3 * count, description.addresses()))
         for _ in range(count):
             ever = len(description.chunkservers) + len(description.removed)
             name = f"chunkserver-{ever + 1}"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Container
 from pathlib import Path
 
 from curve_py.errors import UnavailableError
@@ -14,16 +15,19 @@ LOOPBACK = "127.0.0.1"
 _FIRST_PORT = 10_000
 
 
-def free_addresses(count: int) -> list[str]:
-    """That many different HOST:PORT, free now. Raises UnavailableError."""
+def free_addresses(count: int, taken: Container[str] = ()) -> list[str]:
+    """That many different HOST:PORT, free now and not `taken` by what does not listen yet. Raises
+    UnavailableError.
+    """
     numbers = list(range(_FIRST_PORT, _first_ephemeral_port()))
     random.SystemRandom().shuffle(numbers)
     found: list[str] = []
     for port in numbers:
+        address = f"{LOOPBACK}:{port}"
+        if address not in taken and _is_free(port):
+            found.append(address)
         if len(found) == count:
             return found
-        if _is_free(port):
-            found.append(f"{LOOPBACK}:{port}")
     raise UnavailableError(f"There are no {count} free ports on {LOOPBACK}.")
 
 
