@@ -5,8 +5,9 @@
 // for each block that is not mapped, or that an earlier discard (in the log or in the overlay) may
 // still unmap before the write meets the store; a page that a reserved block relies on stays. Not
 // what stands in the log of a replica while it is filled: it acknowledges nothing (R10), and has
-// its space before it does again (SyncTarget::finish). The leader stops at the reserve of the store,
-// followers and recovery may go into it: it holds what is on its way when they fill up (room.cc).
+// its space before it does again (SyncTarget::finish). The leader stops at the reserve of the
+// store, followers and recovery may go into it: it holds what is on its way when they fill up
+// (room.cc).
 #include <algorithm>
 
 #include "native/base/log.h"

@@ -23,12 +23,14 @@ def free_addresses(count: int, taken: Container[str] = ()) -> list[str]:
     random.SystemRandom().shuffle(numbers)
     found: list[str] = []
     for port in numbers:
+        if len(found) == count:
+            break
         address = f"{LOOPBACK}:{port}"
         if address not in taken and _is_free(port):
             found.append(address)
-        if len(found) == count:
-            return found
-    raise UnavailableError(f"There are no {count} free ports on {LOOPBACK}.")
+    if len(found) < count:
+        raise UnavailableError(f"There are no {count} free ports on {LOOPBACK}.")
+    return found
 
 
 def _is_free(port: int) -> bool:
