@@ -89,7 +89,7 @@ bool StoreServer::State::admit(replica::ReplicaGroup& group, Index index,
     case CommandType::kWrite:
       if (CURVE_MUTANT("r8_admit_without_space")) return true;
       sync_budget.foreground_ns = loop.now_ns();
-      if (copyset.sync && copyset.sync->log_has_no_space()) return true;
+      if (copyset.sync && copyset.sync->log_has_no_space()) return true;  // raft refuses it (R10)
       return reserve(copyset, {range->volume, range->chunk}, range->first_sector, range->sectors,
                      nullptr) == Space::kOk;
     default:

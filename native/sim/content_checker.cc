@@ -1,7 +1,6 @@
 #include "native/sim/content_checker.h"
 
 #include <algorithm>
-#include <set>
 
 #include "native/base/crc32c.h"
 #include "native/sim/disk.h"
@@ -112,24 +111,22 @@ void ContentChecker::check_space() {
       return verdict_.fail("space",
                            "store " + std::to_string(number) + ": " + counted.error().message);
     const copyset::ServerStatus status = store->server().status(false);
-    std::set<std::pair<ChunkKey, uint32_t>> blocks;
+    uint64_t blocks = 0;
     for (size_t index = 0; index < stores_.copysets().size(); ++index) {
       const auto& members = stores_.copysets()[index];
       if (std::find(members.begin(), members.end(), number) == members.end()) continue;
-      store->server().visit_sectors(
-          stores_.copyset_id(index),
-          [&](const ChunkKey& chunk, uint32_t sector, copyset::StoreServer::SectorView view) {
-            if (view.written) blocks.emplace(chunk, sector / kSectorsPerBlock);
-            if (view.written && director_.is_deleted(chunk.volume)) {
-              verdict_.fail("space", "store " + std::to_string(number) + " keeps a deleted volume");
-            }
-          });
+      const auto written = stores_.written_blocks(number, index);
+      blocks += written.size();
+      for (const auto& [chunk, block] : written) {
+        if (director_.is_deleted(chunk.volume))
+          verdict_.fail("space", "store " + std::to_string(number) + " keeps a deleted volume");
+      }
     }
     const uint64_t used = status.blocks_total - status.blocks_free - status.blocks_pending_free;
-    if (used != blocks.size() || status.blocks_reserved != 0) {
+    if (used != blocks || status.blocks_reserved != 0) {
       verdict_.fail("space", "store " + std::to_string(number) + " has " + std::to_string(used) +
                                  " blocks in use and " + std::to_string(status.blocks_reserved) +
-                                 " reserved, but " + std::to_string(blocks.size()) +
+                                 " reserved, but " + std::to_string(blocks) +
                                  " hold written sectors");
     }
     const Disk& disk = *stores_.node(number).disk;

@@ -207,23 +207,20 @@ void Convergence::repair() {
   settle();
 }
 
-// R8 has a majority take what is written: a full minority may lag. Then an operator makes space, or
-// the metaserver moves a copyset away; nothing else has to help.
-bool Convergence::lags_for_space() {
+// Somebody has more of a copyset in its log than the store.
+bool Convergence::lags(size_t number) {
   for (size_t index = 0; index < stores_.copysets().size(); ++index) {
-    Index highest = 0;
-    std::map<size_t, Index> has;
-    for (size_t number : stores_.copysets()[index]) {
-      StoreNode* store = stores_.running(number);
+    const auto last_of = [&](size_t member) {
+      StoreNode* store = stores_.running(member);
       replica::ReplicaGroup* group =
           store ? store->server().replica().find(stores_.copyset_id(index)) : nullptr;
-      if (!group) continue;
-      has[number] = group->raft().last_index();
-      highest = std::max(highest, has[number]);
-    }
-    for (const auto& [number, last] : has) {
-      if (last < highest && blocks_free(number) < kEntryBlocksMax) return true;
-    }
+      return group ? group->raft().last_index() : 0;
+    };
+    const auto& members = stores_.copysets()[index];
+    const Index last = last_of(number);
+    if (last != 0 && std::any_of(members.begin(), members.end(),
+                                 [&](size_t member) { return last_of(member) > last; }))
+      return true;
   }
   return false;
 }
@@ -241,24 +238,19 @@ bool Convergence::needs_more_than_it_has(size_t number) {
     if (std::find(members.begin(), members.end(), number) == members.end()) continue;
     uint64_t most = 0;
     for (size_t member : members) {
-      StoreNode* store = stores_.running(member);
-      if (!store) continue;
-      std::set<std::pair<ChunkKey, uint32_t>> blocks;
-      store->server().visit_sectors(
-          stores_.copyset_id(index),
-          [&](const ChunkKey& chunk, uint32_t sector, copyset::StoreServer::SectorView view) {
-            if (view.written) blocks.emplace(chunk, sector / kSectorsPerBlock);
-          });
-      most = std::max<uint64_t>(most, blocks.size());
+      if (stores_.running(member))
+        most = std::max<uint64_t>(most, stores_.written_blocks(member, index).size());
     }
     needed += most;
   }
   return needed > stores_.running(number)->server().status(false).blocks_total;
 }
 
+// R8 has a majority take what is written: a full minority may lag. Then an operator makes space, or
+// the metaserver moves a copyset away; nothing else has to help.
 void Convergence::make_space() {
   for (size_t number = 0; number < stores_.count(); ++number) {
-    if (!stores_.running(number) || blocks_free(number) >= kEntryBlocksMax ||
+    if (!stores_.running(number) || blocks_free(number) >= kEntryBlocksMax || !lags(number) ||
         !needs_more_than_it_has(number) || !director_.give_up_a_volume())
       continue;
     ++verdict_.counts["volumes_given_up"];
@@ -271,8 +263,7 @@ void Convergence::settle() {
   uint32_t looks = 0;
   const auto done = [&] {
     if (quiet(&why)) return true;
-    looks = lags_for_space() ? looks + 1 : 0;
-    if (looks % kFullLooks == kFullLooks - 1) make_space();
+    if (++looks % kFullLooks == 0) make_space();
     return false;
   };
   if (!wait("convergence of all replicas", done, [&] { return why; })) return;

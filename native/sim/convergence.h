@@ -34,7 +34,7 @@ class Convergence {
   void repair();
   void checkpoint_all();
   bool quiet(std::string* why);
-  bool lags_for_space();
+  bool lags(size_t number);
   uint64_t blocks_free(size_t number);
   bool needs_more_than_it_has(size_t number);
   void make_space();

@@ -238,6 +238,16 @@ bool StoreNodes::rot_sector(Node& at, StoreNode& store, Random& random) {
   return at.disk->flip_bit("/store/data", offset, offset + kSectorBytes, nullptr);
 }
 
+std::set<std::pair<ChunkKey, uint32_t>> StoreNodes::written_blocks(size_t number, size_t index) {
+  std::set<std::pair<ChunkKey, uint32_t>> blocks;
+  running(number)->server().visit_sectors(
+      copyset_id(index),
+      [&](const ChunkKey& chunk, uint32_t sector, copyset::StoreServer::SectorView view) {
+        if (view.written) blocks.emplace(chunk, sector / kSectorsPerBlock);
+      });
+  return blocks;
+}
+
 void StoreNodes::wreck(Node& at, Random& random) {
   wrecked_.insert(at.id);
   const auto layout = geometry(number_of(at.id));

@@ -55,6 +55,8 @@ class StoreNodes {
   // durable a while ago.
   void rot(Node& node, Random& random);
   // Both superblocks, or both roots.
+  // Blocks of the copyset in which the store, which runs, has written sectors.
+  std::set<std::pair<ChunkKey, uint32_t>> written_blocks(size_t number, size_t index);
   void wreck(Node& node, Random& random);
   Node* filled(uint64_t random);  // one with a replica that is being filled; null: none
   static StoreId store_id(size_t number);
