@@ -18,16 +18,19 @@ namespace curve::copyset {
 
 namespace {
 
-// Of the WAL's capacity: a pass begins when kPassShare came since the last cut, so that nobody who
-// writes for a moment waits behind it; right behind another pass, which had to begin because much
-// came, it begins earlier, so that the next one goes as evenly. It is to end when kPassRoom came
-// since its cut. The log is let go at its end only: what is left beside both, more than a quarter,
-// is for a pass that is late, since a log that is full keeps everybody waiting for that end.
-// kKeepShare stays for followers that lag. Large writes are in their place: a pass costs little,
-// and what they overwrote comes back by it.
+// Of what the WAL can hold: a pass begins when kPassShare came since the last cut, so that nobody
+// who writes for a moment waits behind it; right behind another pass, which had to begin because
+// much came, it begins earlier, so that the next one goes as evenly. It is to end when kPassRoom
+// came since its cut. The log is let go at its end only: what is left beside both, more than a
+// quarter, is for a pass that is late, which slows those who write (admits()). kKeepShare stays for
+// followers that lag. Large writes are in their place: a pass costs little, and what they overwrote
+// comes back by it.
 constexpr double kPassShare = 3.0 / 8, kNextPassShare = 1.0 / 4, kPassRoom = 5.0 / 16;
 constexpr uint64_t kPlacedShare = 4, kKeepShare = 4;
-constexpr double kLatest = 1.0 / 8;          // of a pass: with all blocks at a time from there on
+constexpr double kLatest = 1.0 / 8;  // of a pass: with all blocks at a time from there on
+// Of the room at the cut: writes get the first part at once, and the last when all blocks are
+// placed, for the checkpoint takes a while, too. A pass that ends as planned keeps nobody waiting.
+constexpr double kAtOnce = 1.0 / 4, kForCheckpoint = 1.0 / 10;
 constexpr uint64_t kWritingNs = 20'000'000;  // after a write was applied
 
 }  // namespace
@@ -67,8 +70,10 @@ Background::Background(StoreServer::State& server)
   release_op_.done = [](io::Op* op) {
     static_cast<Background*>(op->owner)->finish(op->result < 0 ? Code::kIo : Code::kOk);
   };
-  last_cut_head_ = server_.wal->head_position();
   drained_head_ = server_.wal->start_position();
+  last_cut_head_ = CURVE_MUTANT("liveness_log_of_before_is_not_counted")
+                       ? server_.wal->head_position()
+                       : drained_head_;
 }
 
 Background::~Background() = default;
@@ -83,11 +88,18 @@ void Background::stop() {
   server_.loop.disarm(&timer_);
 }
 
+// What the WAL can hold: what is in it and what still goes in.
+double Background::log_bytes() const {
+  return static_cast<double>(server_.wal->used_bytes() + server_.replica->room_bytes());
+}
+
+double Background::came() const {
+  return static_cast<double>(server_.wal->head_position() - last_cut_head_);
+}
+
 bool Background::much_came(double share) const {
-  const uint64_t capacity = server_.wal->capacity_bytes();
-  const auto came = static_cast<double>(server_.wal->head_position() - last_cut_head_);
-  return came > share * static_cast<double>(capacity) ||
-         server_.external->placed_bytes() - last_cut_placed_ > capacity / kPlacedShare;
+  const uint64_t placed = server_.external->placed_bytes() - last_cut_placed_;
+  return came() > share * log_bytes() || placed > server_.wal->capacity_bytes() / kPlacedShare;
 }
 
 void Background::applied() {
@@ -96,7 +108,9 @@ void Background::applied() {
     dirty_since_ns_ = applied_ns_;
     if (!running_) arm();
   }
-  if (may_begin() && much_came(kPassShare)) begin();
+  // R7: what is not applied stays in the log, and would only be moved to its head. (After a restart
+  // that is nearly all.)
+  if (may_begin() && much_came(kPassShare) && !server_.replica->much_unapplied()) begin();
 }
 
 void Background::pressed() {
@@ -142,6 +156,7 @@ void Background::begin() {
   begun_ns_ = server_.loop.now_ns();
   waiting_.swap(requested_);
   last_cut_head_ = server_.wal->head_position();
+  cut_room_ = server_.replica->room_bytes();
   last_cut_placed_ = server_.external->placed_bytes();
   server_.external->pass_begins();
   cut_applied_.clear();
@@ -199,11 +214,21 @@ uint32_t Background::blocks_at_a_time() const {
   const bool waited_for = !waiting_.empty() || !requested_.empty() ||
                           !server_.waiting_copysets.empty() || server_.room().coming;
   if (!writing || waited_for || work_.empty()) return most;
-  const auto came = static_cast<double>(server_.wal->head_position() - last_cut_head_);
-  const double due = came / (kPassRoom * static_cast<double>(server_.wal->capacity_bytes()));
+  const double due = came() / (kPassRoom * log_bytes());
   const double done = static_cast<double>(next_work_) / static_cast<double>(work_.size());
   const double late = std::clamp((due - done) / kLatest, 0.0, 1.0);
   return 1 + static_cast<uint32_t>(late * (most - 1));
+}
+
+// The log is let go at the end of a pass. Whoever writes faster than that comes is slowed as it
+// fills, to the pace of the pass, and not stopped for the rest of it once it is full.
+bool Background::admits() const {
+  if (!running_ || next_work_ == work_.size() || CURVE_MUTANT("liveness_full_log_stops_writers"))
+    return true;
+  const double done = static_cast<double>(next_work_) / static_cast<double>(work_.size());
+  const double share = kAtOnce + (1 - kAtOnce - kForCheckpoint) * done;
+  return came() + static_cast<double>(server_.replica->waiting_bytes()) <
+         share * static_cast<double>(cut_room_);
 }
 
 void Background::next_blocks() {
@@ -488,7 +513,7 @@ void Background::checkpointed(int32_t result) {
 // checkpoint has it. R7: unapplied entries in it move to the head first.
 void Background::release_wal() {
   const uint64_t head = server_.wal->head_position(),
-                 keep = server_.wal->capacity_bytes() / kKeepShare;
+                 keep = static_cast<uint64_t>(log_bytes()) / kKeepShare;
   const uint64_t wanted =
       server_.wal->segment_start(std::min(head > keep ? head - keep : 0, cut_position_));
   if (head <= keep || wanted <= server_.wal->start_position()) return finish(Code::kOk);

@@ -23,8 +23,9 @@ class Background {
   void start();
   void stop();  // starts no new pass; a running one goes on until idle() (or the loop is abandoned)
   bool idle() const { return !running_; }
-  void applied();  // something was applied: a pass is due some time
-  void pressed();  // room is wanted in the WAL or the store: a pass is due now
+  void applied();       // something was applied: a pass is due some time
+  void pressed();       // room is wanted in the WAL or the store: a pass is due now
+  bool admits() const;  // a write, as far as the pass that runs has come
   void run_now(std::function<void(Code)> done);
   uint64_t cut_position() const { return cut_position_; }
   // Of the log, since the cut of the last pass that ended well; 0 when no block waits for its
@@ -36,6 +37,8 @@ class Background {
   void on_timer();
   void arm();
   bool may_begin() const { return !running_ && !stopping_ && !failed_; }
+  double log_bytes() const;
+  double came() const;
   bool much_came(double share) const;
   void begin();
   void sort_work();
@@ -74,6 +77,7 @@ class Background {
   std::map<CopysetId, Index> cut_applied_;
   std::vector<chunkstore::GroupBlob> blobs_;
   uint64_t cut_position_ = 0, last_cut_head_ = 0, drained_head_ = 0;
+  uint64_t cut_room_ = 0;  // in the WAL, for writes, at the last cut
   uint64_t last_cut_placed_ = 0;
   uint64_t dirty_since_ns_ = 0, applied_ns_ = 0, begun_ns_ = 0;
   bool running_ = false, dirty_ = false, stopping_ = false, failed_ = false;

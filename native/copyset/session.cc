@@ -324,7 +324,7 @@ void StoreServer::State::propose_range(Request* request) {
   if (write && CURVE_MUTANT("r8_set_aside_while_waiting"))
     (void)reserve(copyset, {body.volume, body.chunk}, command.first_sector, command.sectors,
                   &fresh);
-  if (!within_pace(copyset)) return wait_for_room(request);
+  if (!within_pace(copyset) || !background->admits()) return wait_for_room(request);
   const Code code = replica->may_propose(*copyset.group, request->buffer.size(), head.size());
   if (code == Code::kBusy) {
     if (!replica->has_room(request->buffer.size(), head.size())) background->pressed();

@@ -44,7 +44,7 @@ struct Spine : testing::Test {
     directory =
         std::filesystem::temp_directory_path() / ("curve-spine-" + std::to_string(getpid()));
     std::filesystem::remove_all(directory);
-    auto made = io::make_loop();
+    auto made = make_loop();
     ASSERT_TRUE(made.ok()) << made.error().message;
     loop = std::move(*made);
     secret.assign(32, std::byte{7});
@@ -54,13 +54,15 @@ struct Spine : testing::Test {
     start_servers();
   }
 
+  virtual Result<std::unique_ptr<io::Loop>> make_loop() { return io::make_loop(); }
+
   void format() {
     for (int i = 0; i < kServersMax; ++i) {
       StoreFormat format;
       format.store.bytes.fill(static_cast<uint8_t>(i + 1));
       format.cluster.bytes.fill(9);
       format.data_bytes = data_bytes[i];
-      format.wal_bytes = 64u << 20;
+      format.wal_bytes = wal_bytes;
       format.reserve_percent = reserve_percent;
       const std::string path = directory / std::to_string(i);
       std::filesystem::create_directories(path);
@@ -390,6 +392,7 @@ struct Spine : testing::Test {
 
   ServerOptions options;
   uint64_t data_bytes[kServersMax] = {256u << 20, 256u << 20, 256u << 20, 256u << 20};
+  uint64_t wal_bytes = 64u << 20;
   uint32_t reserve_percent = 2;
   std::filesystem::path directory;
   base::BufferPool pool;

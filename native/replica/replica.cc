@@ -140,8 +140,12 @@ Code Replica::may_propose(const ReplicaGroup& group, uint64_t payload_bytes,
                           size_t head_bytes) const {
   if (stopped_) return Code::kShuttingDown;
   if (filled_.size() > 4 || !has_room(payload_bytes, head_bytes)) return Code::kBusy;
-  if (unapplied_bytes_ > wal_.capacity_bytes() / kUnappliedShare) return Code::kBusy;
+  if (much_unapplied()) return Code::kBusy;
   return group.raft().may_propose();
+}
+
+bool Replica::much_unapplied() const {
+  return unapplied_bytes_ > wal_.capacity_bytes() / kUnappliedShare;
 }
 
 void Replica::propose(ReplicaGroup& group, const EntryRef& entry) {
@@ -160,10 +164,19 @@ void Replica::propose(ReplicaGroup& group, const EntryRef& entry) {
 
 // R7: what waits for the WAL counts, too, or a slow device would let it fill the reserve.
 bool Replica::has_room(uint64_t payload_bytes, size_t head_bytes) const {
+  return wal_.has_room(payload_bytes, 64, head_bytes, kWalReserveBytes + waiting_bytes());
+}
+
+uint64_t Replica::room_bytes() const {
+  const uint64_t free = wal_.free_bytes(), taken = kWalReserveBytes + waiting_bytes();
+  return free > taken ? free - taken : 0;
+}
+
+uint64_t Replica::waiting_bytes() const {
   uint64_t waiting = accepted_bytes_;
   for (const auto& batch : filled_)
     waiting += batch->payload_bytes + batch->head_bytes + kSectorBytes;
-  return wal_.has_room(payload_bytes, 64, head_bytes, kWalReserveBytes + waiting);
+  return waiting;
 }
 
 Entry* Replica::entry_at(ReplicaGroup& group, Index index) {

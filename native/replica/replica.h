@@ -127,6 +127,7 @@ class Replica {
   raft::Host& host() { return host_; }
   // Somewhere is an entry that is not applied.
   bool has_unapplied() const { return unapplied_bytes_ != 0; }
+  bool much_unapplied() const;  // nothing is proposed until some of it is applied
 
   // kOk: an entry of this size can be proposed now. kNotLeader, kBusy (raft's window or the WAL's
   // room: R7), kShuttingDown.
@@ -137,6 +138,8 @@ class Replica {
   void propose(ReplicaGroup& group, const EntryRef& entry);
   // The WAL takes such a proposal now.
   bool has_room(uint64_t payload_bytes, size_t head_bytes) const;
+  uint64_t room_bytes() const;     // what is left for proposals, of any size
+  uint64_t waiting_bytes() const;  // for the WAL
   // A member change (raft::Group::propose_config); `entry` carries nothing but its context.
   Code propose_config(ReplicaGroup& group, const raft::Config& config, const EntryRef& entry);
   EntryRef take_entry() { return entries_.take(); }

@@ -61,16 +61,22 @@ bool Wal::has_room(uint64_t payload_bytes, size_t records, size_t head_bytes,
   const bool here = s.fits_here(wanted, used + sizeof(AppendHeader));
   if (!here && !s.next_segment_free()) return false;
   if (reserve_bytes == 0) return true;
+  return s.free_bytes(here, here ? wanted : 0) >= reserve_bytes + (here ? 0 : wanted);
+}
+
+uint64_t Wal::free_bytes() const { return state_->free_bytes(true, 0); }
+
+// `here`: behind that many bytes more in this segment, not only from the next one on.
+uint64_t Wal::State::free_bytes(bool here, uint64_t bytes) const {
   // Of a whole free segment, what a sequence of appends of any size can surely use.
-  const uint64_t segment = s.segment_bytes(), append_max = s.append_bytes_max();
-  const uint64_t usable = std::max(segment / 2, segment - s.footer_bytes_max - append_max);
-  const uint64_t free_segments = s.segment_of(s.anchor.start_position) + s.anchor.segment_count -
-                                 s.segment_of(s.head_segment_end);
-  const uint64_t rest = s.head_segment_end - s.head - (here ? wanted : 0);
+  const uint64_t segment = segment_bytes(), append_max = append_bytes_max();
+  const uint64_t usable = std::max(segment / 2, segment - footer_bytes_max - append_max);
+  const uint64_t free_segments =
+      segment_of(anchor.start_position) + anchor.segment_count - segment_of(head_segment_end);
+  const uint64_t rest = head_segment_end - head - bytes;
   const uint64_t here_left =
-      here && rest > s.footer_bytes_max + append_max ? rest - s.footer_bytes_max - append_max : 0;
-  const uint64_t free = free_segments * usable + here_left;
-  return free >= reserve_bytes + (here ? 0 : wanted);
+      here && rest > footer_bytes_max + append_max ? rest - footer_bytes_max - append_max : 0;
+  return free_segments * usable + here_left;
 }
 
 void FooterDraft::begin(uint64_t segment_number) {

@@ -107,6 +107,7 @@ struct Wal::State {
   uint32_t append_bytes_max() const;
   uint64_t footer_room(size_t more_used) const;
   bool fits_here(uint64_t total, size_t used) const;
+  uint64_t free_bytes(bool here, uint64_t bytes) const;
   bool next_segment_free() const;
   void next_segment();
   void note_append(const Append& append, std::span<const std::byte> used);

@@ -232,6 +232,7 @@ class Wal {
   uint64_t segment_bytes() const;
   uint64_t capacity_bytes() const;
   uint64_t used_bytes() const;
+  uint64_t free_bytes() const;        // at least so much goes in, in appends of any size
   uint32_t append_bytes_max() const;  // kAppendBytesMax, or half a segment if that is less
   uint64_t segment_start(uint64_t position) const;
   static uint64_t place_position(uint64_t place);  // position of the append that holds the record
