@@ -1,16 +1,15 @@
-// Who writes faster than the background step lets the log go, on simulated disks: how fast they are
-// is not left to the machine.
+// Room in the log: who writes faster than the background step lets it go, and what it cannot let go
+// (R7).
 #include <algorithm>
 #include <memory>
 #include <vector>
 
-#include "native/copyset/spine_test.h"
-#include "native/sim/world.h"
+#include "native/copyset/simulated_spine.h"
 
 namespace curve::copyset {
 namespace {
 
-struct LogRoom : Spine {
+struct LogRoom : SimulatedSpine {
   struct Writer : client::IoRequest {
     LogRoom* test = nullptr;
     bool stopped = false;
@@ -21,15 +20,6 @@ struct LogRoom : Spine {
     data_bytes[0] = 512u << 20;
     options.background_blocks_max = 1;  // writers are much faster
     options.checkpoint_idle_ns = options.checkpoint_interval_ns = 3600'000'000'000;
-  }
-
-  Result<std::unique_ptr<io::Loop>> make_loop() override {
-    sim::WorldOptions even;  // nothing but the log keeps anybody waiting
-    even.disk.slow_op_chance = even.network.slow_segment_chance = even.slow_turn_chance = 0;
-    world = std::make_unique<sim::World>(1, even);
-    sim::Node& node = world->add_node("store");
-    node.state = sim::NodeState::kUp;
-    return world->make_loop(node);
   }
 
   void start() {
@@ -77,7 +67,6 @@ struct LogRoom : Spine {
     placed_before = placed;
   }
 
-  std::unique_ptr<sim::World> world;
   static constexpr uint64_t kBlocks = 6000;
   std::vector<std::byte> data = pattern(4096, 1);
   iovec part{data.data(), data.size()};
@@ -108,6 +97,79 @@ TEST_F(LogRoom, WhatARestartFindsInTheLogIsPartOfWhatCame) {
   const auto begun = [&] { return counters(0).background_blocks > 0; };
   write_until([&] { return begun() || used() > capacity / 2; });
   EXPECT_TRUE(begun());
+}
+
+// R7: an entry that nobody has committed is in the way, cannot be read, and is in no memory.
+struct Reclaim : SimulatedSpine {
+  // The first copyset has three members, the others the first store alone.
+  void form_unequal() {
+    int formed = 0;
+    run_until(
+        [&] {
+          for (uint32_t c = 0; c < kCopysets; ++c) {
+            replica::Genesis genesis;
+            genesis.group = base::copyset_id(kPool, c);
+            genesis.config.count = c == 0 ? 3 : 1;
+            genesis.config.preferred = servers[0]->store_id();
+            for (int i = 0; i < genesis.config.count; ++i)
+              genesis.config.members[i].store = servers[i]->store_id();
+            for (int i = 0; i < genesis.config.count; ++i)
+              servers[i]->form(genesis, [&](Code code) { formed += code == Code::kOk; });
+          }
+        },
+        [&] { return formed == 2 + static_cast<int>(kCopysets) && leads_all(); });
+  }
+  bool leads_all() {
+    for (const CopysetStatus& status : servers[0]->status(true).copysets)
+      if (status.role != raft::Role::kLeader) return false;
+    return true;
+  }
+  void write(uint64_t offset, std::vector<std::byte>& bytes, std::function<bool()> end) {
+    written = false;
+    part = {bytes.data(), bytes.size()};
+    request.type = client::IoType::kWrite;
+    request.offset_bytes = offset;
+    request.bytes = bytes.size();
+    request.iov = {&part, 1};
+    request.owner = &written;
+    request.done = [](client::IoRequest* each) { *static_cast<bool*>(each->owner) = true; };
+    run_until([&] { client->submit(&request); }, std::move(end));
+  }
+  uint64_t chunk_in(bool first, uint64_t from) {
+    while ((base::copyset_index(5, static_cast<uint32_t>(from), kCopysets) == 0) != first) ++from;
+    return from;
+  }
+  client::IoRequest request;  // of a store that may never answer
+  iovec part{};
+  bool written = false;
+};
+
+TEST_F(Reclaim, AnEntryThatCannotBeReadStaysAndTheStoreGoesOn) {
+  form_unequal();
+  fence(5, 1);
+  open_client(5, 1);
+  const uint64_t chunk_bytes = 16u << 20;
+  const uint64_t stuck = chunk_in(true, 0) * chunk_bytes + kSectorBytes;
+  const uint64_t other = chunk_in(false, 0) * chunk_bytes + kSectorBytes;
+  auto lost = pattern(kSectorBytes, 1), data = pattern(48u << 10, 2);
+  const uint64_t before = servers[0]->status(false).wal_used_bytes;
+  for (int i : {1, 2}) stop_server(i);
+  write(stuck, lost, [&] { return servers[0]->status(false).wal_used_bytes > before; });
+  EXPECT_FALSE(written);
+  for (int i = 0; i < 100; ++i)  // what is behind it settles it
+    ASSERT_EQ(io(client::IoType::kWrite, other, data), Code::kOk);
+  close_client();
+  stop_server(0);
+  open_server(0);
+  servers[0]->start();
+  EXPECT_EQ(damage_all(0, "wal", lost), 1);
+  count = 1;  // of the stores that the client knows
+  open_client(5, 1);
+  const auto failed = [&] { return !servers[0]->status(false).failure.empty(); };
+  for (const uint64_t passes = counters(0).checkpoints; counters(0).checkpoints < passes + 3;) {
+    write(other, data, [&] { return written || failed(); });
+    ASSERT_FALSE(failed());
+  }
 }
 
 }  // namespace

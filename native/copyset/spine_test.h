@@ -55,6 +55,7 @@ struct Spine : testing::Test {
   }
 
   virtual Result<std::unique_ptr<io::Loop>> make_loop() { return io::make_loop(); }
+  virtual io::Loop& loop_of(int) { return *loop; }  // of a server; the client's is `loop`
 
   void format() {
     for (int i = 0; i < kServersMax; ++i) {
@@ -66,7 +67,7 @@ struct Spine : testing::Test {
       format.reserve_percent = reserve_percent;
       const std::string path = directory / std::to_string(i);
       std::filesystem::create_directories(path);
-      auto formatted = StoreServer::format(*loop, StorePaths::in(path), format);
+      auto formatted = StoreServer::format(loop_of(i), StorePaths::in(path), format);
       ASSERT_TRUE(formatted.ok()) << formatted.error().message;
     }
   }
@@ -78,8 +79,8 @@ struct Spine : testing::Test {
 
   void open_server(int i) {
     {
-      auto opened = StoreServer::open(*loop, pool, StorePaths::in(directory / std::to_string(i)),
-                                      secret, options);
+      auto opened = StoreServer::open(
+          loop_of(i), pool, StorePaths::in(directory / std::to_string(i)), secret, options);
       ASSERT_TRUE(opened.ok()) << opened.error().message;
       servers[i] = std::move(*opened);
       // Where it was before, for who knows it there.
