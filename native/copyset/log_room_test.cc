@@ -101,29 +101,9 @@ TEST_F(LogRoom, WhatARestartFindsInTheLogIsPartOfWhatCame) {
 
 // R7: an entry that nobody has committed is in the way, cannot be read, and is in no memory.
 struct Reclaim : SimulatedSpine {
-  // The first copyset has three members, the others the first store alone.
-  void form_unequal() {
-    int formed = 0;
-    run_until(
-        [&] {
-          for (uint32_t c = 0; c < kCopysets; ++c) {
-            replica::Genesis genesis;
-            genesis.group = base::copyset_id(kPool, c);
-            genesis.config.count = c == 0 ? 3 : 1;
-            genesis.config.preferred = servers[0]->store_id();
-            for (int i = 0; i < genesis.config.count; ++i)
-              genesis.config.members[i].store = servers[i]->store_id();
-            for (int i = 0; i < genesis.config.count; ++i)
-              servers[i]->form(genesis, [&](Code code) { formed += code == Code::kOk; });
-          }
-        },
-        [&] { return formed == 2 + static_cast<int>(kCopysets) && leads_all(); });
-  }
-  bool leads_all() {
-    for (const CopysetStatus& status : servers[0]->status(true).copysets)
-      if (status.role != raft::Role::kLeader) return false;
-    return true;
-  }
+  // The first store alone, but for one copyset.
+  int members_of(uint32_t copyset) const override { return copyset == 0 ? 3 : 1; }
+
   void write(uint64_t offset, std::vector<std::byte>& bytes, std::function<bool()> end) {
     written = false;
     part = {bytes.data(), bytes.size()};
@@ -135,9 +115,10 @@ struct Reclaim : SimulatedSpine {
     request.done = [](client::IoRequest* each) { *static_cast<bool*>(each->owner) = true; };
     run_until([&] { client->submit(&request); }, std::move(end));
   }
-  uint64_t chunk_in(bool first, uint64_t from) {
-    while ((base::copyset_index(5, static_cast<uint32_t>(from), kCopysets) == 0) != first) ++from;
-    return from;
+  uint64_t offset_in(bool first) {  // of a chunk there: of a part of a block, for the log has it
+    uint32_t chunk = 0;
+    while ((base::copyset_index(5, chunk, kCopysets) == 0) != first) ++chunk;
+    return chunk * (16ull << 20) + kSectorBytes;
   }
   client::IoRequest request;  // of a store that may never answer
   iovec part{};
@@ -145,12 +126,11 @@ struct Reclaim : SimulatedSpine {
 };
 
 TEST_F(Reclaim, AnEntryThatCannotBeReadStaysAndTheStoreGoesOn) {
-  form_unequal();
+  form();
+  run_until([] {}, [&] { return leader_of(base::copyset_id(kPool, 0)) == 0; });
   fence(5, 1);
   open_client(5, 1);
-  const uint64_t chunk_bytes = 16u << 20;
-  const uint64_t stuck = chunk_in(true, 0) * chunk_bytes + kSectorBytes;
-  const uint64_t other = chunk_in(false, 0) * chunk_bytes + kSectorBytes;
+  const uint64_t stuck = offset_in(true), other = offset_in(false);
   auto lost = pattern(kSectorBytes, 1), data = pattern(48u << 10, 2);
   const uint64_t before = servers[0]->status(false).wal_used_bytes;
   for (int i : {1, 2}) stop_server(i);

@@ -244,23 +244,27 @@ struct Spine : testing::Test {
     EXPECT_TRUE(ended()) << "gave up waiting";
   }
 
+  virtual int members_of(uint32_t) const { return replicas; }  // of a copyset: the first stores
+
   void form() {
-    int formed = 0;
+    int formed = 0, wanted = 0;
     run_until(
         [&] {
           for (uint32_t c = 0; c < kCopysets; ++c) {
+            const int members = members_of(c);
             replica::Genesis genesis;
             genesis.group = base::copyset_id(kPool, c);
-            genesis.config.count = static_cast<uint8_t>(replicas);
-            for (int i = 0; i < replicas; ++i)
+            genesis.config.count = static_cast<uint8_t>(members);
+            for (int i = 0; i < members; ++i)
               genesis.config.members[i].store = servers[i]->store_id();
-            genesis.config.preferred = servers[c % replicas]->store_id();
-            for (int i = 0; i < replicas; ++i) {
+            genesis.config.preferred = servers[static_cast<int>(c) % members]->store_id();
+            for (int i = 0; i < members; ++i) {
               servers[i]->form(genesis, [&](Code code) { formed += code == Code::kOk; });
             }
+            wanted += members;
           }
         },
-        [&] { return formed == replicas * static_cast<int>(kCopysets) && leaders() == kCopysets; });
+        [&] { return formed == wanted && leaders() == kCopysets; });
   }
 
   uint32_t leaders() {
