@@ -250,33 +250,6 @@ void Repair::expire(Job& job) {
   }
 }
 
-// Reads the sectors of `mask` one by one, each checked for itself. True: it is complete already,
-// and examined() will not be called.
-bool Repair::read_block(Request* request, Copyset& copyset, const ChunkKey& chunk, uint16_t block,
-                        uint16_t mask) {
-  request->type = wire::FrameType::kRepairRequest;
-  request->copyset = &copyset;
-  request->body = {};
-  request->body.volume = chunk.volume;
-  request->body.copyset = copyset.id;
-  request->body.chunk = chunk.chunk;
-  request->body.offset_bytes = block * kBlockBytes;
-  request->body.bytes = kBlockBytes;
-  request->buffer = server_.pool.take(kBlockBytes);
-  std::memset(request->buffer.data(), 0, kBlockBytes);
-  request->crcs.assign(kSectorsPerBlock, 0);
-  request->written = mask;
-  request->bad = 0;
-  request->index = copyset.applied;
-  request->pieces_left = 1;
-  request->code = Code::kOk;
-  each_bit(mask, [&](uint32_t s) {
-    server_.read_sectors(request, chunk, block * kSectorsPerBlock + s, 1,
-                         request->buffer.data() + s * static_cast<size_t>(kSectorBytes));
-  });
-  return --request->pieces_left == 0;
-}
-
 // True: done at once.
 bool Repair::examine(Job& job, Copyset& copyset) {
   const auto mask = static_cast<uint16_t>(job.unknown & ~job.in_flight());
@@ -292,38 +265,11 @@ bool Repair::examine(Job& job, Copyset& copyset) {
 }
 
 void Repair::examined(Request* request) {
-  if (request->peer.is_none()) {
-    auto it = jobs_.find(request->tag);
-    if (it != jobs_.end()) found(*it->second, request);
-    server_.release(request);
-    if (it != jobs_.end()) after(*it->second);
-    return;
-  }
-  wire::Connection* connection = server_.replica->peer_connection(request->peer);
-  if (connection && !server_.stopping) {
-    RepairReplyBody reply;
-    reply.copyset = request->body.copyset;
-    reply.volume = request->body.volume;
-    reply.chunk = request->body.chunk;
-    reply.block = static_cast<uint16_t>(request->body.offset_bytes / kBlockBytes);
-    reply.index = request->index;
-    reply.mask = request->written & ~request->bad;
-    reply.code = static_cast<uint16_t>(reply.mask ? Code::kOk : Code::kCorrupt);
-    if (reply.mask) {
-      ++server_.counters.repairs_answered;
-      connection->send(wire::FrameType::kRepairReply, request->tag, wire::body_bytes(reply),
-                       std::as_bytes(std::span(request->crcs)), request->buffer, 0, kBlockBytes);
-    } else {
-      connection->send(wire::FrameType::kRepairReply, request->tag, wire::body_bytes(reply));
-    }
-  }
-  // Damage of our own, found while helping: repaired, too.
-  if (request->bad)
-    want({.copyset = request->body.copyset,
-          .chunk = {request->body.volume, request->body.chunk},
-          .block = static_cast<uint16_t>(request->body.offset_bytes / kBlockBytes),
-          .mask = request->bad});
+  if (!request->peer.is_none()) return answer(request);
+  auto it = jobs_.find(request->tag);
+  if (it != jobs_.end()) found(*it->second, request);
   server_.release(request);
+  if (it != jobs_.end()) after(*it->second);
 }
 
 // What a look at our own sectors has shown.
@@ -423,40 +369,6 @@ void Repair::ask(Job& job, Copyset& copyset) {
     }
     job.peers.pop_back();
   }
-}
-
-// A peer asks.
-void Repair::request(const StoreId& peer, wire::Connection* connection, wire::Frame& frame) {
-  base::Reader reader(frame.body);
-  const auto body = reader.get<RepairRequestBody>();
-  RepairReplyBody reply;
-  reply.copyset = body.copyset;
-  reply.volume = body.volume;
-  reply.chunk = body.chunk;
-  reply.block = body.block;
-  auto it = server_.copysets.find(body.copyset);
-  Code code = Code::kOk;
-  if (!reader.done() || body.block >= kBlocksPerChunk || body.mask == 0) {
-    code = Code::kInvalid;
-  } else if (stopped_ || server_.out_of_service) {
-    code = Code::kShuttingDown;
-  } else if (it == server_.copysets.end() || !it->second->group || it->second->sync ||
-             it->second->group->raft().syncing() || it->second->group->raft().damaged()) {
-    code = Code::kNoCopyset;
-  } else if (it->second->fences.deleted(body.volume)) {
-    code = Code::kNoVolume;
-  } else if (it->second->applied < body.index && !CURVE_MUTANT("r11_repair_from_laggard")) {
-    code = Code::kBusy;  // R11: what it has may be older than what the other had acknowledged
-  }
-  if (code != Code::kOk) {
-    reply.code = static_cast<uint16_t>(code);
-    return connection->send(wire::FrameType::kRepairReply, frame.tag, wire::body_bytes(reply));
-  }
-  Request* request = server_.take_request();
-  request->peer = peer;
-  request->tag = frame.tag;
-  if (read_block(request, *it->second, {body.volume, body.chunk}, body.block, body.mask))
-    examined(request);
 }
 
 void Repair::reply(const StoreId& peer, wire::Frame& frame) {

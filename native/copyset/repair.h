@@ -99,6 +99,7 @@ class Repair {
   void give_up(Job& job, uint16_t mask, const char* why);
   bool read_block(Request* request, Copyset& copyset, const ChunkKey& chunk, uint16_t block,
                   uint16_t mask);
+  void answer(Request* request);
   void arm();
 
   StoreServer::State& server_;
