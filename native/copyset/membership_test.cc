@@ -1,5 +1,7 @@
 // Replicas that come and go on four real stores: join, learner, filled, voter, the old one removed,
 // its space back, the same store joins again; orders repeated and out of place.
+#include <optional>
+
 #include "native/copyset/spine_test.h"
 
 namespace curve::copyset {
@@ -143,6 +145,28 @@ TEST_F(Membership, AnOrderThatIsLateBringsNoRemovedReplicaBack) {
   EXPECT_TRUE(again.empty());
   EXPECT_EQ(servers[3]->replica().find(id(0)), nullptr);
   EXPECT_EQ(join(3, {id(0)}).size(), 1u);
+}
+
+// Likewise genesis, sent twice: whoever asked is told that there is no replica.
+TEST_F(Membership, GenesisThatIsLateBringsNoRemovedReplicaBackAndSaysSo) {
+  replica::Genesis genesis;
+  genesis.group = base::copyset_id(kPool, kCopysets);  // nobody has it yet
+  genesis.config.count = 1;
+  genesis.config.members[0].store = store(3);
+  bool removed = false;
+  std::optional<Code> first, second;
+  run_until(
+      [&] {
+        servers[3]->form(genesis, [&](Code code) {
+          first = code;
+          servers[3]->remove_replica(genesis.group, {1, 1}, [&](bool result) { removed = result; });
+        });
+        servers[3]->form(genesis, [&](Code code) { second = code; });
+      },
+      [&] { return removed && second; });
+  EXPECT_EQ(first, Code::kOk);
+  EXPECT_EQ(second, Code::kExists);
+  EXPECT_EQ(servers[3]->replica().find(genesis.group), nullptr);
 }
 
 TEST_F(Membership, AReplacedReplicaIsRemovedAndMayComeBack) {

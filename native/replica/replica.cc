@@ -117,7 +117,7 @@ void Replica::form_group(const Genesis& genesis, std::function<void(Code)> done)
           init.config = genesis.config;
           machine_.role_changed(*add_group(std::move(init)));
         }
-        done(code);
+        done(code == Code::kOk && !find(genesis.group) ? Code::kExists : code);
       });
 }
 
