@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 
 #include "native/base/bytes.h"
 #include "native/base/crc32c.h"
@@ -27,6 +28,7 @@ namespace {
 // comes back by it.
 constexpr double kPassShare = 3.0 / 8, kNextPassShare = 1.0 / 4, kPassRoom = 5.0 / 16;
 constexpr uint64_t kPlacedShare = 4, kKeepShare = 4;
+constexpr uint64_t kWindows = 16;    // of the log, if they are not too large for memory
 constexpr double kLatest = 1.0 / 8;  // of a pass: with all blocks at a time from there on
 // Of the room at the cut: writes get the first part at once, and the last when all blocks are
 // placed, for the checkpoint takes a while, too. A pass that ends as planned keeps nobody waiting.
@@ -60,7 +62,9 @@ struct Background::Job {
 };
 
 Background::Background(StoreServer::State& server)
-    : server_(server), window_(*server.wal, server.pool) {
+    : server_(server),
+      window_(*server.wal, server.pool),
+      window_bytes_(std::min(LogWindow::kBytesMax, server.wal->capacity_bytes() / kWindows)) {
   timer_.owner = this;
   timer_.fire = [](io::Timer* timer) { static_cast<Background*>(timer->owner)->on_timer(); };
   checkpoint_op_.owner = release_op_.owner = this;
@@ -169,7 +173,7 @@ void Background::begin() {
     copyset.overlay.freeze();
     scratch_.clear();
     copyset.overlay.frozen_blocks(scratch_);
-    for (const Overlay::FrozenBlock& block : scratch_) work_.push_back({&copyset, block, 0});
+    for (const Overlay::FrozenBlock& block : scratch_) add_work(copyset, block);
     server_.sync_source->moving(copyset, scratch_);
     for (VolumeId volume : copyset.dropped_volumes) server_.store->drop_volume(id, volume);
     copyset.dropped_volumes.clear();
@@ -180,21 +184,55 @@ void Background::begin() {
   // Local records placed but not yet durable are not applied: they must be replayed.
   cut_position_ = server_.replica->durable_position();
   blobs_ = server_.make_blobs(cut_position_);
-  sort_work();
+  order_work();
   server_.replica->flush_commits([this](Code code) { after_commits(code); });
 }
 
-void Background::sort_work() {
-  for (Work& work : work_) {
-    const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
-    const uint16_t logged = block.logged();
-    if (logged)
-      work.window =
-          server_.wal_position(block.wal_sector[std::countr_zero(logged)]) / LogWindow::kBytes;
+// Window by window, so that the log is read in large pieces. A block whose sectors stand in several
+// windows is placed in as many parts, the last of them in the last one; but not where blocks of the
+// log are in it or in its place (R4), for then it moves.
+void Background::add_work(Copyset& copyset, const Overlay::FrozenBlock& frozen) {
+  const OverlayBlock& block = copyset.overlay.block(frozen.id);
+  const auto window_of = [&](uint16_t sectors) {
+    return server_.wal_position(block.wal_sector[std::countr_zero(sectors)]) / window_bytes_;
+  };
+  const uint16_t logged = block.logged();
+  const uint64_t first_window = server_.wal->start_position() / window_bytes_;
+  Work work{&copyset, frozen, logged ? window_of(logged) : first_window, block.data(), true};
+  const auto part_in = [&](uint64_t window) {
+    uint16_t part = 0;
+    for (uint16_t left = logged; left; left &= left - 1)
+      if (window_of(left) == window) part |= left & -left;
+    return part;
+  };
+  if (std::popcount(logged) < 2 || part_in(work.window) == logged || logged != block.data() ||
+      server_.external->holds(
+          server_.store->block_state(copyset.id, frozen.chunk, frozen.block).physical)) {
+    work_.push_back(work);
+    return;
   }
-  std::stable_sort(work_.begin(), work_.end(), [](const Work& a, const Work& b) {
-    return a.window != b.window ? a.window < b.window : a.block.chunk < b.block.chunk;
-  });
+  const size_t first = work_.size();
+  work.last = false;
+  for (uint16_t left = logged; left; left &= ~work.data) {
+    work.window = window_of(left);
+    work.data = part_in(work.window);
+    work_.push_back(work);
+    if (CURVE_MUTANT("r6_part_of_a_block_is_all")) break;
+  }
+  std::max_element(work_.begin() + static_cast<ptrdiff_t>(first), work_.end(),
+                   [](const Work& a, const Work& b) { return a.window < b.window; })
+      ->last = true;
+}
+
+// By window only: whoever writes waits for the end of this turn. The rest: next_window().
+void Background::order_work() {
+  const uint64_t first = server_.wal->start_position() / window_bytes_;
+  ends_.assign(server_.wal->head_position() / window_bytes_ - first + 2, 0);
+  for (const Work& work : work_) ++ends_[work.window - first + 1];
+  std::partial_sum(ends_.begin(), ends_.end(), ends_.begin());
+  ordered_.resize(work_.size());
+  for (const Work& work : work_) ordered_[ends_[work.window - first]++] = work;
+  work_.swap(ordered_);
 }
 
 // R6: from here on every commit index that this pass relies on is durable here.
@@ -277,12 +315,17 @@ void Background::next_window() {
   if (window_end_ == work_.size()) return checkpoint();
   positions_.clear();
   const uint64_t window = work_[window_end_].window;
-  for (; window_end_ < work_.size() && work_[window_end_].window == window; ++window_end_) {
-    const Work& work = work_[window_end_];
-    const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
-    for (uint16_t logged = block.logged(); logged; logged &= logged - 1) {
+  const auto begin = work_.begin() + static_cast<ptrdiff_t>(window_end_);
+  const auto end =
+      std::find_if(begin, work_.end(), [&](const Work& work) { return work.window != window; });
+  std::stable_sort(begin, end,
+                   [](const Work& a, const Work& b) { return a.block.chunk < b.block.chunk; });
+  window_end_ = static_cast<size_t>(end - work_.begin());
+  for (auto work = begin; work != end; ++work) {
+    const OverlayBlock& block = work->copyset->overlay.block(work->block.id);
+    for (uint16_t logged = block.logged() & work->data; logged; logged &= logged - 1) {
       const uint64_t position = server_.wal_position(block.wal_sector[std::countr_zero(logged)]);
-      if (position / LogWindow::kBytes == window) positions_.push_back(position);
+      if (position / window_bytes_ == window) positions_.push_back(position);
     }
   }
   loading_ = window_.load(positions_, [this] {
@@ -297,8 +340,8 @@ bool Background::start_job(Job* job, int32_t* result) {
   const Work& work = job->work;
   const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
   ++server_.counters.background_blocks;
-  const uint16_t data = block.logged();
-  if (!block.data()) return false;
+  const uint16_t data = block.logged() & work.data;
+  if (!(block.data() & work.data)) return false;
   if (block.external == 0xffff && block.data() == 0xffff) {  // R4: it is in its place already
     const bool mapped =
         server_.store->map_block(work.copyset->id, work.block.chunk, work.block.block,
@@ -401,7 +444,7 @@ void Background::job_read_done(Job* job) {
   if (--job->reads_left) return;
   const Work& work = job->work;
   const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
-  const uint16_t data = block.data();
+  const uint16_t data = block.data() & work.data;
   job->bad = job->unread;
   for (uint32_t sector = 0; sector < kSectorsPerBlock; ++sector) {
     if (!((data & ~job->unread) >> sector & 1)) continue;
@@ -423,7 +466,7 @@ void Background::job_read_done(Job* job) {
 void Background::write_job(Job* job) {
   const Work& work = job->work;
   const OverlayBlock& block = work.copyset->overlay.block(work.block.id);
-  const uint16_t data = block.data();
+  const uint16_t data = block.data() & work.data;
   for (uint32_t sector = 0; sector < kSectorsPerBlock; ++sector) {
     if (!(data >> sector & 1)) continue;
     job->write.crc[sector] = block.crc[sector];
@@ -463,12 +506,12 @@ void Background::end_job(Job* job, int32_t result) {
   if (result < 0) {
     failed_ = true;
     base::log(base::LogLevel::kError, "background_write_failed", {{"result", int64_t{result}}});
-  } else if (const uint16_t zero = overlay.present & overlay.zero) {
+  } else if (const uint16_t zero = overlay.present & overlay.zero; zero && work.last) {
     // Data first, then what is cleared: a block that keeps data is never unmapped meanwhile (R8).
     server_.store->clear(work.copyset->id, work.block.chunk, work.block.block, zero,
                          cut_applied_[work.copyset->id]);
   }
-  server_.settle_block(*work.copyset, work.block.chunk, work.block.block);
+  if (work.last) server_.settle_block(*work.copyset, work.block.chunk, work.block.block);
   free_jobs_.push_back(job);
   --jobs_running_;
 }

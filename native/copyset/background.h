@@ -41,7 +41,8 @@ class Background {
   double came() const;
   bool much_came(double share) const;
   void begin();
-  void sort_work();
+  void add_work(Copyset& copyset, const Overlay::FrozenBlock& block);
+  void order_work();
   void after_commits(Code code);
   uint32_t blocks_at_a_time() const;
   void next_blocks();
@@ -59,16 +60,21 @@ class Background {
   void release_wal();
   void finish(Code code);
 
+  // A block, or what of it stands in one window of the log.
   struct Work {
     Copyset* copyset;
     Overlay::FrozenBlock block;
-    uint64_t window;  // of the log, in which its first sector stands
+    uint64_t window;  // of the log
+    uint16_t data;    // sectors
+    bool last;        // of the block
   };
   StoreServer::State& server_;
-  std::vector<Work> work_;
+  std::vector<Work> work_, ordered_;
+  std::vector<size_t> ends_;  // of windows, in work_
   size_t next_work_ = 0,
          window_end_ = 0;  // of work_: done so far; what is loaded, or needs nothing
   LogWindow window_;
+  const uint64_t window_bytes_;
   std::vector<uint64_t> positions_;
   bool loading_ = false;
   std::vector<std::unique_ptr<Job>> jobs_;

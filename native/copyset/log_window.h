@@ -17,7 +17,7 @@ namespace curve::copyset {
 
 class LogWindow {
  public:
-  static constexpr uint64_t kBytes = 32u << 20;
+  static constexpr uint64_t kBytesMax = 4u << 20;
 
   LogWindow(wal::Wal& wal, base::BufferPool& pool) : wal_(wal), pool_(pool) {}
   // Precondition: nothing is loaded or loading. Reads the pieces in which many of `positions` (of
