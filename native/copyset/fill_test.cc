@@ -1,7 +1,7 @@
 // What must not happen while a replica is filled (R10).
 #include <vector>
 
-#include "native/copyset/simulated_spine.h"
+#include "native/copyset/simulated_spine_test.h"
 
 namespace curve::copyset {
 namespace {

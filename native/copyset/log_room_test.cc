@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "native/copyset/simulated_spine.h"
+#include "native/copyset/simulated_spine_test.h"
 
 namespace curve::copyset {
 namespace {

@@ -2,7 +2,7 @@
 // before its write has ended.
 #include <vector>
 
-#include "native/copyset/simulated_spine.h"
+#include "native/copyset/simulated_spine_test.h"
 
 namespace curve::copyset {
 namespace {
