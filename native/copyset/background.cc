@@ -511,7 +511,8 @@ void Background::end_job(Job* job, int32_t result) {
     server_.store->clear(work.copyset->id, work.block.chunk, work.block.block, zero,
                          cut_applied_[work.copyset->id]);
   }
-  if (work.last) server_.settle_block(*work.copyset, work.block.chunk, work.block.block);
+  // Also behind a first part: the block has its place then, and is not to be counted twice (R8).
+  server_.settle_block(*work.copyset, work.block.chunk, work.block.block);
   free_jobs_.push_back(job);
   --jobs_running_;
 }
