@@ -143,7 +143,7 @@ TEST_F(Reclaim, AnEntryThatCannotBeReadStaysAndTheStoreGoesOn) {
   open_server(0);
   servers[0]->start();
   EXPECT_EQ(damage_all(0, "wal", lost), 1);
-  count = 1;  // of the stores that the client knows
+  count = replicas = 1;  // of the stores that the client knows
   open_client(5, 1);
   const auto failed = [&] { return !servers[0]->status(false).failure.empty(); };
   for (const uint64_t passes = counters(0).checkpoints; counters(0).checkpoints < passes + 3;) {
